@@ -1,0 +1,120 @@
+package tun_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/catflap/catflap/tun"
+	"github.com/catflap/catflap/tun/netns"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+)
+
+const nicID = 1
+
+// newStack is a netstack with one NIC on ep that has the given addresses.
+func newStack(t testing.TB, ep stack.LinkEndpoint, addrs ...string) *stack.Stack {
+	t.Helper()
+	s := stack.New(stack.Options{
+		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
+	})
+	if err := s.CreateNIC(nicID, ep); err != nil {
+		t.Fatalf("CreateNIC: %v", err)
+	}
+	for _, a := range addrs {
+		prefix := netip.MustParsePrefix(a)
+		pa := tcpip.ProtocolAddress{
+			Protocol:          header.IPv4ProtocolNumber,
+			AddressWithPrefix: tcpip.AddressWithPrefix{Address: tcpip.AddrFromSlice(prefix.Addr().AsSlice()), PrefixLen: prefix.Bits()},
+		}
+		if prefix.Addr().Is6() {
+			pa.Protocol = header.IPv6ProtocolNumber
+		}
+		if err := s.AddProtocolAddress(nicID, pa, stack.AddressProperties{}); err != nil {
+			t.Fatalf("AddProtocolAddress %s: %v", a, err)
+		}
+	}
+	s.SetRouteTable([]tcpip.Route{
+		{Destination: header.IPv4EmptySubnet, NIC: nicID},
+		{Destination: header.IPv6EmptySubnet, NIC: nicID},
+	})
+	return s
+}
+
+var (
+	hostAddrs  = []netip.Prefix{netip.MustParsePrefix("10.9.0.1/24"), netip.MustParsePrefix("fd00:9::1/64")}
+	stackAddrs = []string{"10.9.0.2/24", "fd00:9::2/64"}
+)
+
+// skip skips a test that cannot run here, or fails it where everything is required to run.
+func skip(t testing.TB, why, remedy string) {
+	t.Helper()
+	if os.Getenv("CATFLAP_REQUIRE") == "all" {
+		t.Fatalf("%s, and CATFLAP_REQUIRE=all; remedy: %s", why, remedy)
+	}
+	t.Skipf("%s; remedy: %s", why, remedy)
+}
+
+// startNS makes a namespace with a device in it, and closes it with the test.
+func startNS(t testing.TB, cfg tun.Config) *netns.Namespace {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	ns, err := netns.Start(ctx, netns.Config{Device: cfg, HostAddrs: hostAddrs})
+	if err != nil {
+		if errors.Is(err, os.ErrPermission) || errors.Is(err, os.ErrNotExist) {
+			skip(t, err.Error(), tun.Diagnose(err))
+		}
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := ns.Close(); err != nil {
+			t.Errorf("close namespace: %v", err)
+		}
+	})
+	return ns
+}
+
+// run runs a command inside ns and fails the test unless it succeeds. It returns its standard output.
+func run(t testing.TB, ns *netns.Namespace, args ...string) string {
+	t.Helper()
+	out, err := output(ns, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func output(ns *netns.Namespace, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	var stdout, stderr bytes.Buffer
+	status, err := ns.Run(ctx, netns.Command{Args: args, Stdout: &stdout, Stderr: &stderr})
+	if err == nil && status != 0 {
+		err = fmt.Errorf("%q: exit status %d: %s", args, status, stderr.String())
+	}
+	return stdout.String(), err
+}
+
+// runSelf runs one of this program's own test commands inside ns: see testCommands.
+func runSelf(t testing.TB, ns *netns.Namespace, args ...string) string {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return run(t, ns, append([]string{exe, testCommand}, args...)...)
+}
