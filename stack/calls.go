@@ -1,0 +1,510 @@
+package stack
+
+import (
+	"io"
+	"net/netip"
+	"syscall"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// Socket makes a socket and returns its fd: socket(2). domain is AF_INET or
+// AF_INET6; typ is SOCK_STREAM or SOCK_DGRAM, with SOCK_NONBLOCK and SOCK_CLOEXEC.
+func (y *Sys) Socket(domain, typ, protocol int) (int, error) {
+	c := y.begin("socket")
+	fd, err := y.openSocket(domain, typ, protocol)
+	if c != nil {
+		c.end(int64(fd), err, text(domainName(domain)), text(typeName(typ)), text(protocolName(domain, protocol)))
+	}
+	return fd, err
+}
+
+func (y *Sys) openSocket(domain, typ, protocol int) (int, error) {
+	kind := typ &^ (SOCK_NONBLOCK | SOCK_CLOEXEC)
+	ep, wq, err := y.s.newEndpoint(domain, kind, protocol)
+	if err != nil {
+		return -1, err
+	}
+	fd, err := y.reserve()
+	if err != nil {
+		ep.Close()
+		return -1, err
+	}
+	if _, err := y.newSocket(fd, domain, kind, ep, wq, typ&SOCK_NONBLOCK != 0); err != nil {
+		return -1, err
+	}
+	return fd, nil
+}
+
+// Bind gives the socket a local address: bind(2).
+func (y *Sys) Bind(fd int, addr netip.AddrPort) error {
+	c := y.begin("bind")
+	k, err := y.socket(fd)
+	if err == nil {
+		err = k.bind(addr)
+	}
+	if c != nil {
+		c.end(0, err, num(fd), sockaddrArg(addr), sockaddrLen(addr))
+	}
+	return err
+}
+
+// Listen makes the socket a listener: listen(2).
+func (y *Sys) Listen(fd, backlog int) error {
+	c := y.begin("listen")
+	k, err := y.socket(fd)
+	if err == nil {
+		err = k.listen(backlog)
+	}
+	if c != nil {
+		c.end(0, err, num(fd), num(backlog))
+	}
+	return err
+}
+
+// Accept4 takes a connection from the accept queue: accept4(2). flags are
+// SOCK_NONBLOCK and SOCK_CLOEXEC for the new socket.
+func (y *Sys) Accept4(fd, flags int) (int, netip.AddrPort, error) {
+	k, err := y.socket(fd)
+	if err != nil {
+		if c := y.begin("accept4"); c != nil {
+			c.end(-1, err, num(fd), text("NULL"), text("NULL"), text(sockFlags(flags)))
+		}
+		return -1, netip.AddrPort{}, err
+	}
+	n, err := y.accept(k, flags)
+	if err != nil {
+		return -1, netip.AddrPort{}, err
+	}
+	peer, err := n.remoteAddr()
+	if err != nil {
+		peer = netip.AddrPort{} // reset meanwhile: Linux too hands over such a socket
+	}
+	return n.fd, peer, nil
+}
+
+func (y *Sys) accept(k *socket, flags int) (n *socket, err error) {
+	c := y.begin("accept4")
+	err = k.wait(false, waiter.ReadableEvents, func() (err error) {
+		n, err = k.accept(flags)
+		return err
+	})
+	if c != nil {
+		addr, size, ret := text("NULL"), text("NULL"), int64(-1)
+		if err == nil {
+			peer, _ := n.remoteAddr()
+			addr, size, ret = sockaddrArg(peer), acceptLen(peer), int64(n.fd)
+		} else {
+			addr, size = text("0xc000000000"), text("[112]")
+		}
+		c.end(ret, err, num(k.fd), addr, size, text(sockFlags(flags)))
+	}
+	return n, err
+}
+
+// Connect connects the socket: connect(2). On a non-blocking stream socket
+// EINPROGRESS says that it becomes writable with the result.
+func (y *Sys) Connect(fd int, addr netip.AddrPort) error {
+	c := y.begin("connect")
+	k, err := y.socket(fd)
+	if err == nil {
+		err = k.connectBlocking(addr)
+	}
+	if c != nil {
+		c.end(0, err, num(fd), sockaddrArg(addr), sockaddrLen(addr))
+	}
+	return err
+}
+
+// Read reads from the socket: read(2). It returns 0 at the end of the stream.
+func (y *Sys) Read(fd int, b []byte) (int, error) {
+	k, err := y.socket(fd)
+	if err != nil {
+		return y.failed("read", fd, len(b), err)
+	}
+	w := tcpip.SliceWriter(b)
+	return y.read(k, &w, b)
+}
+
+// read is Read on a socket; w writes to b.
+func (y *Sys) read(k *socket, w io.Writer, b []byte) (n int, err error) {
+	c := y.begin("read")
+	n, err = k.recv1(w, len(b), 0)
+	if c != nil {
+		c.end(int64(n), err, num(k.fd), data(b, n), num(len(b)))
+	}
+	return n, err
+}
+
+// recv1 is recv with recvfrom's flags; the end of the stream is 0 bytes.
+func (k *socket) recv1(w io.Writer, want, flags int) (n int, err error) {
+	if want == 0 && k.stream() {
+		return 0, nil
+	}
+	err = k.wait(flags&MSG_DONTWAIT != 0, waiter.ReadableEvents, func() error {
+		res, err := k.recv(w, flags&MSG_PEEK != 0)
+		n = res.Count
+		return err
+	})
+	if err == errEOF {
+		return 0, nil
+	}
+	return n, err
+}
+
+// Write writes to the socket: write(2). A blocking stream socket writes all of b.
+func (y *Sys) Write(fd int, b []byte) (int, error) {
+	k, err := y.socket(fd)
+	if err != nil {
+		return y.failed("write", fd, len(b), err)
+	}
+	c := y.begin("write")
+	n, err := k.sendAll(b, netip.AddrPort{}, 0)
+	if c != nil {
+		c.end(int64(n), err, num(k.fd), data(b, len(b)), num(len(b)))
+	}
+	return n, err
+}
+
+// failed reports a read or write on what is no socket.
+func (y *Sys) failed(name string, fd, size int, err error) (int, error) {
+	if c := y.begin(name); c != nil {
+		c.end(-1, err, num(fd), text("0xc000000000"), num(size))
+	}
+	return -1, err
+}
+
+// sendAll sends b; on a blocking stream socket it waits until all is queued.
+func (k *socket) sendAll(b []byte, to netip.AddrPort, flags int) (int, error) {
+	if len(b) == 0 && k.stream() {
+		return 0, nil
+	}
+	sent := 0
+	for {
+		var n int
+		err := k.wait(flags&MSG_DONTWAIT != 0, waiter.WritableEvents, func() (err error) {
+			n, err = k.send(payload(b[sent:]), to, flags)
+			return err
+		})
+		sent += max(n, 0)
+		switch {
+		case err != nil && sent > 0:
+			return sent, nil
+		case err != nil:
+			return -1, err
+		case sent >= len(b) || !k.stream() || flags&MSG_DONTWAIT != 0 || k.nonblock.Load():
+			return sent, nil
+		}
+	}
+}
+
+// Sendto sends b, on a datagram socket to the given address unless it is zero:
+// sendto(2). flags: MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL.
+func (y *Sys) Sendto(fd int, b []byte, flags int, to netip.AddrPort) (int, error) {
+	c := y.begin("sendto")
+	k, err := y.socket(fd)
+	n := -1
+	if err == nil {
+		n, err = k.sendAll(b, to, flags)
+	}
+	if c != nil {
+		addr, size := text("NULL"), num(0)
+		if to.IsValid() {
+			addr, size = sockaddrArg(to), sockaddrLen(to)
+		}
+		c.end(int64(n), err, num(fd), data(b, len(b)), num(len(b)), text(msgFlags(flags)), addr, size)
+	}
+	return n, err
+}
+
+// Recvfrom receives into b and says from whom: recvfrom(2). flags: MSG_PEEK,
+// MSG_DONTWAIT, MSG_WAITALL (streams), MSG_TRUNC (datagrams: the return value is
+// the datagram's real length).
+func (y *Sys) Recvfrom(fd int, b []byte, flags int) (int, netip.AddrPort, error) {
+	k, err := y.socket(fd)
+	if err != nil {
+		n, err := y.failed("recvfrom", fd, len(b), err)
+		return n, netip.AddrPort{}, err
+	}
+	return y.recvfrom(k, b, flags)
+}
+
+func (y *Sys) recvfrom(k *socket, b []byte, flags int) (n int, from netip.AddrPort, err error) {
+	c := y.begin("recvfrom")
+	if k.stream() {
+		n, err = k.recvStream(b, flags)
+	} else {
+		n, from, err = k.recvDatagram(b, flags)
+	}
+	if c != nil {
+		addr, size := text("NULL"), text("NULL")
+		if from.IsValid() {
+			addr, size = sockaddrArg(from), acceptLen(from)
+		}
+		c.end(int64(n), err, num(k.fd), data(b, min(n, len(b))), num(len(b)), text(msgFlags(flags)), addr, size)
+	}
+	return n, from, err
+}
+
+func (k *socket) recvStream(b []byte, flags int) (int, error) {
+	got := 0
+	for {
+		w := tcpip.SliceWriter(b[got:])
+		n, err := k.recv1(&w, len(b)-got, flags)
+		if err != nil && got == 0 {
+			return -1, err
+		}
+		if n > 0 {
+			got += n
+		}
+		if err != nil || n == 0 || got == len(b) || flags&MSG_WAITALL == 0 || flags&MSG_PEEK != 0 {
+			return got, nil
+		}
+	}
+}
+
+func (k *socket) recvDatagram(b []byte, flags int) (n int, from netip.AddrPort, err error) {
+	err = k.wait(flags&MSG_DONTWAIT != 0, waiter.ReadableEvents, func() error {
+		w := datagramWriter{b: b}
+		res, err := k.recv(&w, flags&MSG_PEEK != 0)
+		if err != nil {
+			return err
+		}
+		from = k.sockaddr(res.RemoteAddr)
+		n = min(res.Total, len(b))
+		if flags&MSG_TRUNC != 0 {
+			n = res.Total
+		}
+		return nil
+	})
+	if err == errEOF {
+		return 0, from, nil
+	}
+	if err != nil {
+		return -1, from, err
+	}
+	return n, from, nil
+}
+
+// datagramWriter keeps the start of a datagram and lets the rest go.
+type datagramWriter struct{ b []byte }
+
+func (w *datagramWriter) Write(p []byte) (int, error) {
+	n := copy(w.b, p)
+	w.b = w.b[n:]
+	return len(p), nil
+}
+
+// Msg is the message of Sendmsg and Recvmsg: buffers, and the peer's address.
+type Msg struct {
+	Name    netip.AddrPort // Sendmsg: zero on a connected socket
+	Buffers [][]byte
+	Flags   int // set by Recvmsg: MSG_TRUNC if a datagram was cut
+}
+
+func (m *Msg) size() (n int) {
+	for _, b := range m.Buffers {
+		n += len(b)
+	}
+	return n
+}
+
+// Sendmsg sends the buffers as one message: sendmsg(2). There is no control data.
+func (y *Sys) Sendmsg(fd int, m *Msg, flags int) (int, error) {
+	c := y.begin("sendmsg")
+	k, err := y.socket(fd)
+	n := -1
+	if err == nil {
+		all := make([]byte, 0, m.size())
+		for _, b := range m.Buffers {
+			all = append(all, b...)
+		}
+		n, err = k.sendAll(all, m.Name, flags)
+	}
+	if c != nil {
+		c.end(int64(n), err, num(fd), msgArg(m, m.size()), text(msgFlags(flags)))
+	}
+	return n, err
+}
+
+// Recvmsg receives into the buffers: recvmsg(2).
+func (y *Sys) Recvmsg(fd int, m *Msg, flags int) (int, error) {
+	c := y.begin("recvmsg")
+	n, err := y.recvmsg(fd, m, flags)
+	if c != nil {
+		c.end(int64(n), err, num(fd), msgArg(m, n), text(msgFlags(flags)))
+	}
+	return n, err
+}
+
+func (y *Sys) recvmsg(fd int, m *Msg, flags int) (int, error) {
+	k, err := y.socket(fd)
+	if err != nil {
+		return -1, err
+	}
+	m.Flags = 0
+	b := make([]byte, m.size())
+	var n int
+	if k.stream() {
+		n, err = k.recvStream(b, flags)
+	} else {
+		n, m.Name, err = k.recvDatagram(b, flags|MSG_TRUNC)
+		if n > len(b) {
+			m.Flags |= MSG_TRUNC
+			if flags&MSG_TRUNC == 0 {
+				n = len(b)
+			}
+		}
+	}
+	rest := b[:max(0, min(n, len(b)))]
+	for _, dst := range m.Buffers {
+		rest = rest[copy(dst, rest):]
+	}
+	return n, err
+}
+
+// Shutdown closes one or both directions: shutdown(2).
+func (y *Sys) Shutdown(fd, how int) error {
+	c := y.begin("shutdown")
+	k, err := y.socket(fd)
+	if err == nil {
+		err = k.shutdown(how)
+	}
+	if c != nil {
+		c.end(0, err, num(fd), text(shutName(how)))
+	}
+	return err
+}
+
+// Close closes the fd: close(2). What blocks on it returns EBADF.
+func (y *Sys) Close(fd int) error {
+	c := y.begin("close")
+	f, err := y.file(fd)
+	if err == nil {
+		err = y.closeFile(fd, f)
+	}
+	if c != nil {
+		c.end(0, err, num(fd))
+	}
+	return err
+}
+
+// closeSocket is Close for the net API: k's fd may be another socket's by now.
+func (y *Sys) closeSocket(k *socket) error {
+	c := y.begin("close")
+	err := y.closeFile(k.fd, k)
+	if c != nil {
+		c.end(0, err, num(k.fd))
+	}
+	return err
+}
+
+func (y *Sys) closeFile(fd int, f file) error {
+	if !y.release(fd, f) {
+		return syscall.EBADF
+	}
+	f.closeFile()
+	return nil
+}
+
+// Getsockname returns the local address: getsockname(2).
+func (y *Sys) Getsockname(fd int) (netip.AddrPort, error) {
+	c := y.begin("getsockname")
+	k, err := y.socket(fd)
+	var a netip.AddrPort
+	if err == nil {
+		a = k.localAddr()
+	}
+	if c != nil {
+		c.end(0, err, num(fd), sockaddrArg(a), acceptLen(a))
+	}
+	return a, err
+}
+
+// Getpeername returns the peer's address: getpeername(2).
+func (y *Sys) Getpeername(fd int) (netip.AddrPort, error) {
+	c := y.begin("getpeername")
+	k, err := y.socket(fd)
+	var a netip.AddrPort
+	if err == nil {
+		a, err = k.remoteAddr()
+	}
+	if c != nil {
+		c.end(0, err, num(fd), sockaddrArg(a), acceptLen(a))
+	}
+	return a, err
+}
+
+// Fcntl gets or sets the file status flags: fcntl(2) with F_GETFL and F_SETFL.
+// O_NONBLOCK is the only flag that can change.
+func (y *Sys) Fcntl(fd, cmd, arg int) (int, error) {
+	c := y.begin("fcntl")
+	k, err := y.socket(fd)
+	ret := -1
+	if err == nil {
+		switch cmd {
+		case F_GETFL:
+			ret = O_RDWR
+			if k.nonblock.Load() {
+				ret |= O_NONBLOCK
+			}
+		case F_SETFL:
+			k.nonblock.Store(arg&O_NONBLOCK != 0)
+			ret = 0
+		default:
+			err = syscall.EINVAL
+		}
+	}
+	if c != nil {
+		args := []CallArg{num(fd), text(fcntlName(cmd))}
+		if cmd == F_SETFL {
+			args = append(args, text(openFlags(arg)))
+		}
+		c.end(int64(ret), err, args...)
+	}
+	return ret, err
+}
+
+// Ioctl asks for queued bytes: ioctl(2) with SIOCINQ and SIOCOUTQ.
+func (y *Sys) Ioctl(fd, request int) (int, error) {
+	c := y.begin("ioctl")
+	k, err := y.socket(fd)
+	n := 0
+	if err == nil {
+		n, err = k.queued(request)
+	}
+	if c != nil {
+		c.end(0, err, num(fd), text(ioctlName(request)), text("["+itoa(n)+"]"))
+	}
+	return n, err
+}
+
+func (k *socket) queued(request int) (int, error) {
+	opt := tcpip.ReceiveQueueSizeOption
+	switch request {
+	case SIOCINQ:
+	case SIOCOUTQ:
+		opt = tcpip.SendQueueSizeOption
+	default:
+		return 0, syscall.ENOTTY
+	}
+	n, err := k.ep.GetSockOptInt(opt)
+	return n, errnoOf(err)
+}
+
+// payload is a tcpip.Payloader over bytes that the caller keeps.
+func payload(b []byte) *payloader { return &payloader{b: b} }
+
+type payloader struct{ b []byte }
+
+func (p *payloader) Len() int { return len(p.b) }
+
+func (p *payloader) Read(dst []byte) (int, error) {
+	if len(p.b) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(dst, p.b)
+	p.b = p.b[n:]
+	return n, nil
+}

@@ -1,0 +1,345 @@
+package stack
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+// Event is something that happened in the stack. Exactly one of the pointers is
+// set. Events are values: a subscriber may keep them, and must not change them.
+type Event struct {
+	Seq    uint64       `json:"seq"`  // counts all events of the stack; a gap in a subscription was dropped
+	Time   time.Time    `json:"time"` // by the stack's clock
+	Packet *PacketEvent `json:"packet,omitempty"`
+	Call   *CallEvent   `json:"call,omitempty"`
+	State  *StateEvent  `json:"state,omitempty"`
+}
+
+// PacketEvent is one packet (or TSO super-packet) on its way in or out.
+type PacketEvent struct {
+	Out    bool          `json:"out"`
+	Dev    string        `json:"dev"`
+	Len    int           `json:"len"`              // bytes of the IP packet
+	Data   []byte        `json:"data"`             // its first maxEventBytes
+	Route  *RouteLookup  `json:"route,omitempty"`  // the routing decision
+	Socket *SocketLookup `json:"socket,omitempty"` // in: the socket decision; out: nil
+	FD     int           `json:"fd"`               // the socket's fd, or -1
+	State  string        `json:"state,omitempty"`  // out: the TCP state of the sender
+	Drop   string        `json:"drop,omitempty"`   // why the packet went no further
+}
+
+// StateEvent is a change of a connection's TCP state.
+type StateEvent struct {
+	FD     int            `json:"fd"` // -1: not accepted yet, or closed already
+	Local  netip.AddrPort `json:"local"`
+	Remote netip.AddrPort `json:"remote"`
+	From   string         `json:"from"`
+	To     string         `json:"to"`
+}
+
+// CallEvent is one socket call that an application made, after it returned.
+type CallEvent struct {
+	Name     string        `json:"name"`
+	Args     []CallArg     `json:"args"`
+	Ret      int64         `json:"ret"`
+	Errno    syscall.Errno `json:"-"`
+	Error    string        `json:"error,omitempty"` // errno's name, such as EADDRINUSE
+	Start    time.Time     `json:"start"`           // by the stack's clock
+	Duration time.Duration `json:"duration"`
+}
+
+// CallArg is an argument of a call: Text as strace(1) writes it, or, for a
+// buffer, the first maxEventBytes of the Len bytes that were transferred.
+type CallArg struct {
+	Text string `json:"text,omitempty"`
+	Data []byte `json:"data,omitempty"`
+	Len  int    `json:"len,omitempty"`
+	Buf  bool   `json:"buf,omitempty"`
+}
+
+// maxEventBytes is how much of a packet or buffer an event carries: the longest
+// IPv6 and TCP headers with options and the start of an HTTP request.
+const maxEventBytes = 512
+
+// Subscription is a bounded queue of events. A reader that falls behind loses
+// events and is told how many.
+type Subscription struct {
+	hub     *hub
+	ch      chan Event
+	dropped atomic.Uint64
+	stop    func() bool
+}
+
+// Events yields events until the subscription or the stack is closed.
+func (sub *Subscription) Events() <-chan Event { return sub.ch }
+
+// Dropped returns how many events did not fit.
+func (sub *Subscription) Dropped() uint64 { return sub.dropped.Load() }
+
+// Close ends the subscription.
+func (sub *Subscription) Close() {
+	sub.stop()
+	sub.hub.remove(sub)
+}
+
+// Subscribe starts a subscription that holds up to buffer events and ends with ctx.
+func (s *Stack) Subscribe(ctx context.Context, buffer int) *Subscription {
+	h := &s.events
+	sub := &Subscription{hub: h, ch: make(chan Event, max(buffer, 1))}
+	h.mu.Lock()
+	if h.closed {
+		close(sub.ch)
+		sub.stop = func() bool { return true }
+		h.mu.Unlock()
+		return sub
+	}
+	if h.subs == nil {
+		h.subs = map[*Subscription]struct{}{}
+		h.pending = map[*stack.PacketBuffer]*PacketEvent{}
+		h.states = map[*tcp.Endpoint]tcp.EndpointState{}
+	}
+	h.s = s
+	h.subs[sub] = struct{}{}
+	h.n.Store(int32(len(h.subs)))
+	if len(h.subs) == 1 {
+		h.startWatcher()
+	}
+	sub.stop = context.AfterFunc(ctx, func() { h.remove(sub) })
+	h.mu.Unlock()
+	return sub
+}
+
+// hub hands events to subscriptions. With none, on is one atomic load and
+// nothing else runs.
+type hub struct {
+	n atomic.Int32
+	s *Stack
+
+	mu      sync.Mutex
+	closed  bool
+	seq     uint64
+	subs    map[*Subscription]struct{}
+	pending map[*stack.PacketBuffer]*PacketEvent        // packets between link and socket
+	states  map[*tcp.Endpoint]tcp.EndpointState         // last state seen of endpoints in use
+	quit    chan struct{}                               // ends the watcher
+	kick    chan struct{}                               // wakes the watcher
+	wg      sync.WaitGroup
+}
+
+func (h *hub) on() bool { return h.n.Load() != 0 }
+
+func (h *hub) remove(sub *Subscription) {
+	h.mu.Lock()
+	if _, ok := h.subs[sub]; !ok {
+		h.mu.Unlock()
+		return
+	}
+	delete(h.subs, sub)
+	h.n.Store(int32(len(h.subs)))
+	close(sub.ch)
+	last := len(h.subs) == 0
+	if last {
+		close(h.quit)
+		clear(h.pending)
+		clear(h.states)
+	}
+	h.mu.Unlock()
+	if last {
+		h.wg.Wait()
+	}
+}
+
+func (h *hub) close() {
+	h.mu.Lock()
+	h.closed = true
+	var subs []*Subscription
+	for sub := range h.subs {
+		subs = append(subs, sub)
+	}
+	h.mu.Unlock()
+	for _, sub := range subs {
+		sub.Close()
+	}
+}
+
+func (h *hub) publish(e Event) {
+	h.mu.Lock()
+	h.publishLocked(e)
+	h.mu.Unlock()
+}
+
+func (h *hub) publishLocked(e Event) {
+	if len(h.subs) == 0 {
+		return
+	}
+	h.seq++
+	e.Seq = h.seq
+	if e.Time.IsZero() {
+		e.Time = h.s.clock.Now()
+	}
+	for sub := range h.subs {
+		select {
+		case sub.ch <- e:
+		default:
+			sub.dropped.Add(1)
+		}
+	}
+}
+
+// expect remembers that ev's packet is on its way through netstack.
+func (h *hub) expect(pkt *stack.PacketBuffer, ev *PacketEvent) {
+	h.mu.Lock()
+	if len(h.subs) > 0 {
+		h.pending[pkt] = ev
+	}
+	h.mu.Unlock()
+}
+
+// socketChosen publishes the event of pkt, now that its socket is known and
+// before the socket has seen it. Reassembled packets have no event of their own.
+func (h *hub) socketChosen(pkt *stack.PacketBuffer, l *SocketLookup) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	ev := h.pending[pkt]
+	if ev == nil {
+		return
+	}
+	delete(h.pending, pkt)
+	ev.Socket, ev.FD = l, l.FD
+	if !l.Found {
+		ev.Drop = "NO_SOCKET"
+	}
+	h.publishLocked(Event{Packet: ev})
+}
+
+// finish publishes ev unless socketChosen has.
+func (h *hub) finish(pkt *stack.PacketBuffer, ev *PacketEvent) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, waiting := h.pending[pkt]; waiting {
+		delete(h.pending, pkt)
+	} else if ev.Drop == "" || ev.Socket != nil {
+		return
+	}
+	h.publishLocked(Event{Packet: ev})
+}
+
+func (h *hub) publishPacket(ev *PacketEvent, drop string) {
+	if ev != nil {
+		ev.Drop = drop
+		h.publish(Event{Packet: ev})
+	}
+}
+
+func (s *Stack) packetIn(l *link, proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) *PacketEvent {
+	ev := &PacketEvent{Dev: l.name, Len: pkt.Data().Size(), FD: -1}
+	if b, ok := pkt.Data().PullUp(min(ev.Len, maxEventBytes)); ok {
+		ev.Data = append([]byte(nil), b...)
+	}
+	return ev
+}
+
+func (s *Stack) packetOut(l *link, pkt *stack.PacketBuffer) *PacketEvent {
+	ev := &PacketEvent{Out: true, Dev: l.name, FD: -1}
+	for _, b := range pkt.AsSlices() {
+		ev.Len += len(b)
+		if room := maxEventBytes - len(ev.Data); room > 0 {
+			ev.Data = append(ev.Data, b[:min(len(b), room)]...)
+		}
+	}
+	tp, th := transportOf(pkt.NetworkProtocolNumber, ev.Data)
+	src, dst, ok := outboundAddrs(pkt)
+	if !ok || len(th) < 4 || tp != header.TCPProtocolNumber && tp != header.UDPProtocolNumber {
+		return ev
+	}
+	t := FourTuple{
+		Src: netip.AddrPortFrom(dst, uint16(th[2])<<8|uint16(th[3])),
+		Dst: netip.AddrPortFrom(src, uint16(th[0])<<8|uint16(th[1])),
+	}
+	ep := s.ns.FindTransportEndpoint(pkt.NetworkProtocolNumber, tp, t.id(), l.id)
+	if e, ok := ep.(tcpip.Endpoint); ok {
+		if k := s.sys.byEndpoint(e); k != nil {
+			ev.FD = k.fd
+		}
+	}
+	if e, ok := ep.(*tcp.Endpoint); ok && e.EndpointState() != tcp.StateListen {
+		ev.State = stateName(e.EndpointState())
+		s.events.watch(e)
+	}
+	return ev
+}
+
+// watchInterval bounds how late a change of state that no packet caused (a close,
+// a timer) is seen. Changes caused by packets are seen at once.
+const watchInterval = 2 * time.Millisecond
+
+// maxWatched bounds the endpoints whose states are followed at once.
+const maxWatched = 4096
+
+// watch makes the watcher follow e.
+func (h *hub) watch(e *tcp.Endpoint) {
+	h.mu.Lock()
+	if _, ok := h.states[e]; !ok && len(h.subs) > 0 && len(h.states) < maxWatched {
+		h.states[e] = e.EndpointState()
+	}
+	h.mu.Unlock()
+	select {
+	case h.kick <- struct{}{}:
+	default:
+	}
+}
+
+// startWatcher starts the goroutine that publishes changes of TCP states. It runs
+// while there are subscriptions; remove waits for it.
+func (h *hub) startWatcher() {
+	h.quit = make(chan struct{})
+	h.kick = make(chan struct{}, 1)
+	quit, kick := h.quit, h.kick
+	h.wg.Go(func() {
+		tick := time.NewTicker(watchInterval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-kick:
+			case <-tick.C:
+			}
+			h.mu.Lock()
+			for e, was := range h.states {
+				now := e.EndpointState()
+				if now != was {
+					h.states[e] = now
+					h.publishLocked(Event{State: h.stateEvent(e, was, now)})
+				}
+				if now == tcp.StateClose || now == tcp.StateError {
+					delete(h.states, e)
+				}
+			}
+			h.mu.Unlock()
+		}
+	})
+}
+
+func (h *hub) stateEvent(e *tcp.Endpoint, from, to tcp.EndpointState) *StateEvent {
+	id := e.TransportEndpointInfo.ID
+	ev := &StateEvent{
+		FD:     -1,
+		Local:  netip.AddrPortFrom(fromTCPIP(id.LocalAddress), id.LocalPort),
+		Remote: netip.AddrPortFrom(fromTCPIP(id.RemoteAddress), id.RemotePort),
+		From:   stateName(from), To: stateName(to),
+	}
+	if k := h.s.sys.byEndpoint(e); k != nil {
+		ev.FD = k.fd
+	}
+	return ev
+}

@@ -1,0 +1,124 @@
+package stack
+
+import (
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// handleICMPv4 answers echo requests for local addresses that no link carries
+// (AnyIP): netstack itself answers only for assigned addresses. It sees requests
+// after reassembly and checksum verification.
+func (s *Stack) handleICMPv4(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
+	h := header.ICMPv4(pkt.TransportHeader().Slice())
+	if len(h) < header.ICMPv4MinimumSize || h.Type() != header.ICMPv4Echo || !pkt.NetworkPacketInfo.LocalAddressTemporary {
+		return false
+	}
+	if !s.ns.AllowICMPMessage() {
+		return true
+	}
+	r, err := s.ns.FindRoute(pkt.NICID, id.LocalAddress, id.RemoteAddress, ipv4.ProtocolNumber, false)
+	if err != nil {
+		return true
+	}
+	defer r.Release()
+	data := stack.PayloadSince(pkt.TransportHeader())
+	defer data.Release()
+	s.sendICMP(r, header.ICMPv4ProtocolNumber, data.AsSlice(), func(b []byte) {
+		reply := header.ICMPv4(b)
+		reply.SetType(header.ICMPv4EchoReply)
+		reply.SetChecksum(0)
+		reply.SetChecksum(^checksum.Checksum(b, 0))
+	})
+	return true
+}
+
+// Sizes of the quoted part of an ICMP error: RFC 1812 4.3.2.3 asks for as much as
+// fits in 576 bytes, RFC 4443 2.4(c) in the minimum IPv6 MTU.
+const (
+	maxQuoteV4 = 576 - header.IPv4MinimumSize - header.ICMPv4MinimumSize
+	maxQuoteV6 = header.IPv6MinimumMTU - header.IPv6MinimumSize - header.ICMPv6MinimumSize
+)
+
+// sendUnreachable tells the sender of pkt that a route of type t stopped it, as
+// ip-route(8) defines: host unreachable, administratively prohibited, or nothing.
+func (s *Stack) sendUnreachable(l *link, proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer, t RouteType) {
+	src, dst, ok := inboundAddrs(proto, pkt)
+	if t == Blackhole || !ok || !src.IsGlobalUnicast() && !src.IsLinkLocalUnicast() || dst.IsMulticast() {
+		return
+	}
+	max := maxQuoteV4
+	if proto != ipv4.ProtocolNumber {
+		max = maxQuoteV6
+	}
+	quote, ok := pkt.Data().PullUp(min(pkt.Data().Size(), max))
+	if !ok || isICMPErrorOrFragment(proto, quote) || !s.ns.AllowICMPMessage() {
+		return // no error about an error or a later fragment (RFC 1122 3.2.2)
+	}
+	r, err := s.ns.FindRoute(l.id, tcpip.Address{}, toTCPIP(src), proto, false)
+	if err != nil {
+		return
+	}
+	defer r.Release()
+	if proto == ipv4.ProtocolNumber {
+		code := header.ICMPv4HostUnreachable
+		if t == Prohibit {
+			code = header.ICMPv4AdminProhibited
+		}
+		b := make([]byte, header.ICMPv4MinimumSize, header.ICMPv4MinimumSize+len(quote))
+		s.sendICMP(r, header.ICMPv4ProtocolNumber, append(b, quote...), func(b []byte) {
+			h := header.ICMPv4(b)
+			h.SetType(header.ICMPv4DstUnreachable)
+			h.SetCode(code)
+			h.SetChecksum(^checksum.Checksum(b, 0))
+		})
+		return
+	}
+	code := header.ICMPv6NetworkUnreachable
+	if t == Prohibit {
+		code = header.ICMPv6Prohibited
+	}
+	b := make([]byte, header.ICMPv6MinimumSize, header.ICMPv6MinimumSize+len(quote))
+	s.sendICMP(r, header.ICMPv6ProtocolNumber, append(b, quote...), func(b []byte) {
+		h := header.ICMPv6(b)
+		h.SetType(header.ICMPv6DstUnreachable)
+		h.SetCode(code)
+		h.SetChecksum(header.ICMPv6Checksum(header.ICMPv6ChecksumParams{Header: h, Src: r.LocalAddress(), Dst: r.RemoteAddress()}))
+	})
+}
+
+func isICMPErrorOrFragment(proto tcpip.NetworkProtocolNumber, b []byte) bool {
+	if proto == ipv4.ProtocolNumber {
+		h := header.IPv4(b)
+		if !h.IsValid(1 << 16) {
+			return true
+		}
+		if h.FragmentOffset() != 0 {
+			return true
+		}
+		p := b[h.HeaderLength():]
+		return h.TransportProtocol() == header.ICMPv4ProtocolNumber && (len(p) < 1 || header.ICMPv4Type(p[0]) != header.ICMPv4Echo)
+	}
+	h := header.IPv6(b)
+	p := b[header.IPv6MinimumSize:]
+	return h.TransportProtocol() == header.ICMPv6ProtocolNumber && (len(p) < 1 || p[0] < 128)
+}
+
+// sendICMP sends an ICMP message through r after finish has set type and checksum
+// in a copy of msg.
+func (s *Stack) sendICMP(r *stack.Route, proto tcpip.TransportProtocolNumber, msg []byte, finish func([]byte)) {
+	v := buffer.NewViewWithData(msg)
+	finish(v.AsSlice())
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{
+		ReserveHeaderBytes: int(r.MaxHeaderLength()),
+		Payload:            buffer.MakeWithView(v),
+	})
+	defer pkt.DecRef()
+	pkt.TransportProtocolNumber = proto
+	if err := r.WritePacket(stack.NetworkHeaderParams{Protocol: proto, TTL: r.DefaultTTL()}, pkt); err != nil {
+		s.log.Debug("icmp not sent", "to", fromTCPIP(r.RemoteAddress()), "error", err)
+	}
+}

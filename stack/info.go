@@ -1,0 +1,180 @@
+package stack
+
+import (
+	"net/netip"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+// TCPInfo is what netstack knows of a connection: TCP_INFO in tcp(7). Times are
+// durations; windows are in segments, as in Linux.
+type TCPInfo struct {
+	State       string        `json:"state"`
+	CAState     string        `json:"ca_state"` // Open, Disorder, Recovery (FastRecovery, SACKRecovery), Loss
+	RTT         time.Duration `json:"rtt"`      // smoothed (RFC 6298)
+	RTTVar      time.Duration `json:"rttvar"`
+	RTO         time.Duration `json:"rto"`
+	SndCwnd     uint32        `json:"snd_cwnd"`
+	SndSsthresh uint32        `json:"snd_ssthresh"`
+	SndMSS      int           `json:"snd_mss"`
+	ReorderSeen bool          `json:"reord_seen"`
+	Congestion  string        `json:"congestion"`
+	SegsIn      uint64        `json:"segs_in"`
+	SegsOut     uint64        `json:"segs_out"`
+	Retransmits uint64        `json:"retransmits"`      // segments sent again
+	FastRetrans uint64        `json:"fast_retransmits"` // recoveries entered by duplicate ACKs
+	Timeouts    uint64        `json:"timeouts"`         // retransmission timeouts
+}
+
+// infiniteSsthresh is how netstack says that slow start has no threshold yet.
+const infiniteSsthresh = 1 << 30
+
+// SocketInfo describes a socket, or a connection without one: half-open, or
+// closed by the application and not yet gone.
+type SocketInfo struct {
+	FD        int            `json:"fd"` // -1: none
+	Network   string         `json:"network"`
+	Family    Family         `json:"family"`
+	Local     netip.AddrPort `json:"local"`
+	Remote    netip.AddrPort `json:"remote,omitzero"`
+	State     string         `json:"state"` // by RFC 9293; UDP: UNCONN or ESTABLISHED
+	RecvQ     int            `json:"recv_q"`
+	SendQ     int            `json:"send_q"`
+	Backlog   int            `json:"backlog,omitempty"` // LISTEN: as given to listen
+	V6Only    bool           `json:"v6only,omitempty"`
+	Device    string         `json:"device,omitempty"` // SO_BINDTODEVICE
+	KeepAlive *KeepAlive     `json:"keepalive,omitempty"`
+	TCP       *TCPInfo       `json:"tcp,omitempty"`
+}
+
+// KeepAlive is the keepalive configuration of a connection.
+type KeepAlive struct {
+	Idle     time.Duration `json:"idle"`
+	Interval time.Duration `json:"interval"`
+	Count    int           `json:"count"`
+}
+
+// Sockets lists the sockets by fd, then half-open and closing connections.
+func (s *Stack) Sockets() []SocketInfo {
+	var out []SocketInfo
+	seen := map[tcpip.Endpoint]bool{}
+	for _, k := range s.sys.sockets() {
+		seen[k.ep] = true
+		out = append(out, k.info())
+	}
+	for _, eps := range [][]stack.TransportEndpoint{s.ns.RegisteredEndpoints(), s.ns.CleanupEndpoints()} {
+		for _, te := range eps {
+			e, ok := te.(*tcp.Endpoint)
+			if !ok || seen[e] {
+				continue
+			}
+			seen[e] = true
+			if st := e.EndpointState(); st == tcp.StateClose || st == tcp.StateError || st == tcp.StateInitial {
+				continue
+			}
+			id := e.TransportEndpointInfo.ID
+			k := &socket{s: s, fd: -1, domain: AF_INET6, typ: SOCK_STREAM, ep: e}
+			if id.LocalAddress.Len() == 4 {
+				k.domain = AF_INET
+			}
+			out = append(out, k.info())
+		}
+	}
+	return out
+}
+
+// SocketByFD describes the socket at fd; ok is false if there is none.
+func (s *Stack) SocketByFD(fd int) (info SocketInfo, ok bool) {
+	k, err := s.sys.socket(fd)
+	if err != nil {
+		return SocketInfo{}, false
+	}
+	return k.info(), true
+}
+
+func (k *socket) info() SocketInfo {
+	i := SocketInfo{FD: k.fd, Network: k.network(), Family: k.family(), Local: k.localAddr()}
+	if r, err := k.remoteAddr(); err == nil && r.Port() != 0 {
+		i.Remote = r
+	}
+	o := k.ep.SocketOptions()
+	i.V6Only = k.domain == AF_INET6 && o.GetV6Only()
+	if dev := o.GetBindToDevice(); dev != 0 {
+		i.Device = k.s.ns.FindNICNameFromID(tcpip.NICID(dev))
+	}
+	i.RecvQ, _ = k.queued(SIOCINQ)
+	i.SendQ, _ = k.queued(SIOCOUTQ)
+	e, ok := k.ep.(*tcp.Endpoint)
+	if !ok {
+		i.State = "UNCONN"
+		if i.Remote.IsValid() {
+			i.State = "ESTABLISHED"
+		}
+		return i
+	}
+	i.State = stateName(e.EndpointState())
+	if e.EndpointState() == tcp.StateListen {
+		i.Backlog = int(k.backlog.Load())
+		i.RecvQ, i.SendQ = 0, i.Backlog
+		return i
+	}
+	if o.GetKeepAlive() {
+		ka := &KeepAlive{}
+		var idle tcpip.KeepaliveIdleOption
+		var intvl tcpip.KeepaliveIntervalOption
+		if k.ep.GetSockOpt(&idle) == nil && k.ep.GetSockOpt(&intvl) == nil {
+			ka.Idle, ka.Interval = time.Duration(idle), time.Duration(intvl)
+			ka.Count, _ = k.ep.GetSockOptInt(tcpip.KeepaliveCountOption)
+			i.KeepAlive = ka
+		}
+	}
+	i.TCP = k.tcpInfo()
+	return i
+}
+
+func (k *socket) tcpInfo() *TCPInfo {
+	i := &TCPInfo{}
+	e, ok := k.ep.(*tcp.Endpoint)
+	if !ok {
+		return i
+	}
+	i.State = stateName(e.EndpointState())
+	var o tcpip.TCPInfoOption
+	if e.GetSockOpt(&o) == nil {
+		i.RTT, i.RTTVar, i.RTO = o.RTT, o.RTTVar, o.RTO
+		i.SndCwnd, i.ReorderSeen = o.SndCwnd, o.ReorderSeen
+		if o.SndSsthresh < infiniteSsthresh {
+			i.SndSsthresh = o.SndSsthresh
+		}
+		i.CAState = caStateName(o.CcState)
+	}
+	var cc tcpip.CongestionControlOption
+	if e.GetSockOpt(&cc) == nil {
+		i.Congestion = string(cc)
+	}
+	i.SndMSS, _ = e.GetSockOptInt(tcpip.MaxSegOption)
+	if st, ok := e.Stats().(*tcp.Stats); ok {
+		i.SegsIn, i.SegsOut = st.SegmentsReceived.Value(), st.SegmentsSent.Value()
+		i.Retransmits = st.SendErrors.Retransmits.Value()
+		i.FastRetrans = st.SendErrors.FastRetransmit.Value()
+		i.Timeouts = st.SendErrors.Timeouts.Value()
+	}
+	return i
+}
+
+func caStateName(s tcpip.CongestionControlState) string {
+	switch s {
+	case tcpip.RTORecovery:
+		return "Loss"
+	case tcpip.FastRecovery:
+		return "FastRecovery"
+	case tcpip.SACKRecovery:
+		return "SACKRecovery"
+	case tcpip.Disorder:
+		return "Disorder"
+	}
+	return "Open"
+}

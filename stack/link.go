@@ -1,0 +1,223 @@
+package stack
+
+import (
+	"net/netip"
+	"sync/atomic"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/link/nested"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// link stands between a link endpoint and netstack. It asks the routing policy
+// database about every packet, both ways, and lets through what it allows.
+// nested.Endpoint hands GSO on, so that TSO frames cross whole.
+type link struct {
+	nested.Endpoint
+	s        *Stack
+	id       tcpip.NICID
+	name     string
+	loopback bool
+	addrs    []netip.Prefix // guarded by s.mu
+}
+
+// dropCounters count packets that the routing policy database did not let
+// through, by the kernel's names for such drops.
+type dropCounters struct {
+	inNoRoutes, inNotLocal, blackhole, unreachable, prohibit, outNoRoutes atomic.Uint64
+}
+
+// Drops counts packets that the routing policy database did not let through.
+type Drops struct {
+	InNoRoutes  uint64 `json:"in_no_routes"` // IP_INNOROUTES: no rule led to a route
+	InNotLocal  uint64 `json:"in_not_local"` // matched a unicast route and forwarding is off
+	Blackhole   uint64 `json:"blackhole"`
+	Unreachable uint64 `json:"unreachable"`
+	Prohibit    uint64 `json:"prohibit"`
+	OutNoRoutes uint64 `json:"out_no_routes"` // IP_OUTNOROUTES: sent by this stack, no route
+}
+
+// Drops returns the counts since New.
+func (s *Stack) Drops() Drops {
+	d := &s.drops
+	return Drops{
+		InNoRoutes: d.inNoRoutes.Load(), InNotLocal: d.inNotLocal.Load(), Blackhole: d.blackhole.Load(),
+		Unreachable: d.unreachable.Load(), Prohibit: d.prohibit.Load(), OutNoRoutes: d.outNoRoutes.Load(),
+	}
+}
+
+// drop counts a packet stopped by a route of type t and returns the reason's name.
+func (d *dropCounters) drop(t RouteType) string {
+	switch t {
+	case Blackhole:
+		d.blackhole.Add(1)
+		return "BLACKHOLE"
+	case Prohibit:
+		d.prohibit.Add(1)
+		return "PROHIBIT"
+	}
+	d.unreachable.Add(1)
+	return "UNREACHABLE"
+}
+
+// DeliverNetworkPacket implements stack.NetworkDispatcher: a packet has come in.
+func (l *link) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) {
+	src, dst, ok := inboundAddrs(proto, pkt)
+	if !ok {
+		// netstack counts it as malformed.
+		l.Endpoint.DeliverNetworkPacket(proto, pkt)
+		return
+	}
+	q := RouteQuery{Src: src, Dst: dst, IIF: l.name}
+	if !l.s.events.on() {
+		_, rt := l.s.decide(q, nil)
+		if l.admit(proto, pkt, rt) == "" {
+			l.Endpoint.DeliverNetworkPacket(proto, pkt)
+		}
+		return
+	}
+
+	ev := l.s.packetIn(l, proto, pkt)
+	ev.Route = l.s.LookupRoute(q)
+	if ev.Drop = l.admit(proto, pkt, ev.Route.Route); ev.Drop == "" {
+		// transport.go completes and publishes the event when a socket is chosen.
+		l.s.events.expect(pkt, ev)
+		l.Endpoint.DeliverNetworkPacket(proto, pkt)
+	}
+	l.s.events.finish(pkt, ev)
+}
+
+// admit says what becomes of an incoming packet whose route is rt: "" to hand it
+// to netstack, else why it was dropped. Errors are reported to its sender.
+func (l *link) admit(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer, rt *Route) string {
+	switch {
+	case rt == nil:
+		l.s.drops.inNoRoutes.Add(1)
+		return "IP_INNOROUTES"
+	case rt.Type.delivers():
+		return ""
+	case rt.Type == Unicast:
+		if l.s.fwd {
+			return ""
+		}
+		l.s.drops.inNotLocal.Add(1)
+		return "IP_INADDRERRORS"
+	}
+	l.s.sendUnreachable(l, proto, pkt, rt.Type)
+	return l.s.drops.drop(rt.Type)
+}
+
+// WritePackets implements stack.LinkEndpoint: netstack sends. Packets for a local
+// address turn round through lo, whatever link netstack chose.
+func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
+	if l.loopback && !l.s.events.on() {
+		return l.Endpoint.WritePackets(pkts)
+	}
+	list := pkts.AsSlice()
+	var out stack.PacketBufferList
+	taken := 0 // packets of list that need no further care
+	for i, pkt := range list {
+		if l.dispose(pkt) {
+			if taken == 0 && i > 0 {
+				for _, p := range list[:i] {
+					out.PushBack(p)
+				}
+			}
+			taken++
+		} else if taken > 0 {
+			out.PushBack(pkt)
+		}
+	}
+	if taken == 0 {
+		return l.Endpoint.WritePackets(pkts)
+	}
+	if out.Len() == 0 {
+		return taken, nil
+	}
+	n, err := l.Endpoint.WritePackets(out)
+	return n + taken, err
+}
+
+// dispose looks the route of an outgoing packet up and reports whether the packet
+// needs no sending: it was delivered here or dropped.
+func (l *link) dispose(pkt *stack.PacketBuffer) bool {
+	src, dst, ok := outboundAddrs(pkt)
+	if !ok {
+		return false
+	}
+	q := RouteQuery{Src: src, Dst: dst}
+	var rt *Route
+	var ev *PacketEvent
+	if l.s.events.on() {
+		ev = l.s.packetOut(l, pkt)
+		ev.Route = l.s.LookupRoute(q)
+		rt = ev.Route.Route
+	} else {
+		_, rt = l.s.decide(q, nil)
+	}
+	drop := ""
+	switch {
+	case l.loopback:
+	case rt == nil:
+		// Link-local and solicited traffic has no route of its own.
+		if !dst.IsLinkLocalUnicast() {
+			l.s.drops.outNoRoutes.Add(1)
+			drop = "IP_OUTNOROUTES"
+		}
+	case rt.Type.errno() != nil:
+		drop = l.s.drops.drop(rt.Type)
+	case rt.Type == Local:
+		l.s.events.publishPacket(ev, "")
+		in := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: pkt.ToBuffer()})
+		l.s.lo.DeliverNetworkPacket(pkt.NetworkProtocolNumber, in)
+		in.DecRef()
+		return true
+	}
+	l.s.events.publishPacket(ev, drop)
+	return drop != ""
+}
+
+// inboundAddrs reads the addresses of a packet that netstack has not parsed yet.
+func inboundAddrs(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) (src, dst netip.Addr, ok bool) {
+	switch proto {
+	case ipv4.ProtocolNumber:
+		b, ok := pkt.Data().PullUp(header.IPv4MinimumSize)
+		if !ok {
+			return src, dst, false
+		}
+		src, dst = v4Addrs(b)
+		return src, dst, true
+	case ipv6.ProtocolNumber:
+		b, ok := pkt.Data().PullUp(header.IPv6MinimumSize)
+		if !ok {
+			return src, dst, false
+		}
+		src, dst = v6Addrs(b)
+		return src, dst, true
+	}
+	return src, dst, false
+}
+
+func outboundAddrs(pkt *stack.PacketBuffer) (src, dst netip.Addr, ok bool) {
+	b := pkt.NetworkHeader().Slice()
+	switch {
+	case pkt.NetworkProtocolNumber == ipv4.ProtocolNumber && len(b) >= header.IPv4MinimumSize:
+		src, dst = v4Addrs(b)
+	case pkt.NetworkProtocolNumber == ipv6.ProtocolNumber && len(b) >= header.IPv6MinimumSize:
+		src, dst = v6Addrs(b)
+	default:
+		return src, dst, false
+	}
+	return src, dst, true
+}
+
+func v4Addrs(h []byte) (src, dst netip.Addr) {
+	return netip.AddrFrom4([4]byte(h[12:16])), netip.AddrFrom4([4]byte(h[16:20]))
+}
+
+func v6Addrs(h []byte) (src, dst netip.Addr) {
+	return netip.AddrFrom16([16]byte(h[8:24])), netip.AddrFrom16([16]byte(h[24:40]))
+}

@@ -1,0 +1,340 @@
+package stack
+
+import (
+	"sync"
+	"syscall"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// Poll events: poll(2), with Linux's values on every OS.
+const (
+	POLLIN    = 0x1
+	POLLPRI   = 0x2
+	POLLOUT   = 0x4
+	POLLERR   = 0x8
+	POLLHUP   = 0x10
+	POLLNVAL  = 0x20
+	POLLRDHUP = 0x2000
+
+	EPOLLET      = 1 << 31
+	EPOLLONESHOT = 1 << 30
+
+	EPOLL_CTL_ADD = 1
+	EPOLL_CTL_DEL = 2
+	EPOLL_CTL_MOD = 3
+)
+
+// PollFD is one entry of Poll: what to wait for, and what was found.
+type PollFD struct {
+	FD      int
+	Events  int
+	Revents int
+}
+
+const pollMask = POLLIN | POLLPRI | POLLOUT | POLLERR | POLLHUP | POLLRDHUP
+
+// ready returns the events of k that are true now; errors and hang-ups always count.
+func (k *socket) ready(events int) int {
+	if k.closing.Load() {
+		return POLLNVAL
+	}
+	m := waiter.EventMask(events&pollMask) | waiter.EventErr | waiter.EventHUp
+	return int(k.ep.Readiness(m) & m)
+}
+
+// waker is a waiter.EventListener that sets a flag in a channel.
+type waker chan struct{}
+
+func (w waker) NotifyEvent(waiter.EventMask) {
+	select {
+	case w <- struct{}{}:
+	default:
+	}
+}
+
+// Poll waits until one of fds is ready, and returns how many are: poll(2). A
+// negative timeout means without end. Entries with negative FD are passed over.
+func (y *Sys) Poll(fds []PollFD, timeout time.Duration) (int, error) {
+	w := make(waker, 1)
+	scan := func() (n int) {
+		for i := range fds {
+			p := &fds[i]
+			if p.Revents = 0; p.FD < 0 {
+				continue
+			}
+			if k, err := y.socket(p.FD); err != nil {
+				p.Revents = POLLNVAL
+			} else {
+				p.Revents = k.ready(p.Events)
+			}
+			if p.Revents != 0 {
+				n++
+			}
+		}
+		return n
+	}
+	if n := scan(); n > 0 || timeout == 0 {
+		return n, nil
+	}
+	for _, p := range fds {
+		k, err := y.socket(p.FD)
+		if err != nil {
+			continue
+		}
+		var e waiter.Entry
+		e.Init(w, waiter.EventMask(p.Events&pollMask)|waiter.EventErr|waiter.EventHUp)
+		k.wq.EventRegister(&e)
+		defer k.wq.EventUnregister(&e)
+	}
+	expired, stop := y.timeout(timeout)
+	defer stop()
+	for {
+		if n := scan(); n > 0 {
+			return n, nil
+		}
+		select {
+		case <-w:
+		case <-expired:
+			return 0, nil
+		case <-y.s.done:
+			return 0, syscall.EBADF
+		}
+	}
+}
+
+// timeout returns a channel that is closed after d by the stack's clock; never if
+// d is negative.
+func (y *Sys) timeout(d time.Duration) (<-chan struct{}, func()) {
+	if d < 0 {
+		return nil, func() {}
+	}
+	ch := make(chan struct{})
+	t := y.s.clock.AfterFunc(d, func() { close(ch) })
+	return ch, func() { t.Stop() }
+}
+
+// EpollEvent is what epoll_ctl registers and epoll_wait reports.
+type EpollEvent struct {
+	Events uint32
+	Data   uint64
+}
+
+// epoll is an epoll instance: a file that knows which of its sockets may be ready.
+type epoll struct {
+	w waker
+
+	mu    sync.Mutex
+	items map[*socket]*epollItem
+	list  []*epollItem // may be ready, oldest first
+	done  chan struct{}
+}
+
+type epollItem struct {
+	ep     *epoll
+	k      *socket
+	entry  waiter.Entry
+	ev     EpollEvent
+	listed bool // in ep.list
+	off    bool // EPOLLONESHOT has fired
+}
+
+// NotifyEvent implements waiter.EventListener.
+func (it *epollItem) NotifyEvent(waiter.EventMask) {
+	it.ep.mu.Lock()
+	it.enlistLocked()
+	it.ep.mu.Unlock()
+	it.ep.w.NotifyEvent(0)
+}
+
+func (it *epollItem) enlistLocked() {
+	if !it.listed {
+		it.listed = true
+		it.ep.list = append(it.ep.list, it)
+	}
+}
+
+// closeFile implements file.
+func (e *epoll) closeFile() {
+	e.mu.Lock()
+	items := e.items
+	e.items = nil
+	e.mu.Unlock()
+	for _, it := range items {
+		it.k.wq.EventUnregister(&it.entry)
+	}
+	close(e.done)
+}
+
+// EpollCreate1 makes an epoll instance: epoll_create1(2).
+func (y *Sys) EpollCreate1(flags int) (int, error) {
+	c := y.begin("epoll_create1")
+	fd, err := y.reserve()
+	if err == nil {
+		err = y.install(fd, &epoll{w: make(waker, 1), items: map[*socket]*epollItem{}, done: make(chan struct{})})
+	}
+	if c != nil {
+		c.end(int64(fd), err, text(flagNames(flags, "0", SOCK_CLOEXEC, "EPOLL_CLOEXEC")))
+	}
+	return fd, err
+}
+
+func (y *Sys) epoll(fd int) (*epoll, error) {
+	f, err := y.file(fd)
+	if err != nil {
+		return nil, err
+	}
+	e, ok := f.(*epoll)
+	if !ok {
+		return nil, syscall.EINVAL
+	}
+	return e, nil
+}
+
+// EpollCtl adds, changes or removes a socket: epoll_ctl(2).
+func (y *Sys) EpollCtl(epfd, op, fd int, ev EpollEvent) error {
+	c := y.begin("epoll_ctl")
+	err := y.epollCtl(epfd, op, fd, ev)
+	if c != nil {
+		e := "NULL"
+		if op != EPOLL_CTL_DEL {
+			e = "{events=" + epollNames(ev.Events) + ", data=" + itoa(int(ev.Data)) + "}"
+		}
+		c.end(0, err, num(epfd), text(epollOp(op)), num(fd), text(e))
+	}
+	return err
+}
+
+func (y *Sys) epollCtl(epfd, op, fd int, ev EpollEvent) error {
+	e, err := y.epoll(epfd)
+	if err != nil {
+		return err
+	}
+	k, err := y.socket(fd)
+	if err == syscall.ENOTSOCK {
+		return syscall.EINVAL // no epoll within epoll
+	}
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	it := e.items[k]
+	switch {
+	case e.items == nil:
+		e.mu.Unlock()
+		return syscall.EBADF
+	case op == EPOLL_CTL_ADD && it != nil:
+		e.mu.Unlock()
+		return syscall.EEXIST
+	case op != EPOLL_CTL_ADD && it == nil:
+		e.mu.Unlock()
+		return syscall.ENOENT
+	}
+	switch op {
+	case EPOLL_CTL_ADD:
+		it = &epollItem{ep: e, k: k, ev: ev}
+		e.items[k] = it
+	case EPOLL_CTL_MOD:
+		it.ev, it.off = ev, false
+	case EPOLL_CTL_DEL:
+		delete(e.items, k)
+	default:
+		e.mu.Unlock()
+		return syscall.EINVAL
+	}
+	e.mu.Unlock()
+	// The queue's lock comes before e.mu (NotifyEvent runs under it).
+	if op != EPOLL_CTL_ADD {
+		k.wq.EventUnregister(&it.entry)
+	}
+	if op != EPOLL_CTL_DEL {
+		it.entry.Init(it, waiter.EventMask(ev.Events&pollMask)|waiter.EventErr|waiter.EventHUp)
+		k.wq.EventRegister(&it.entry)
+		if k.ready(int(ev.Events)) != 0 {
+			it.NotifyEvent(0)
+		}
+	}
+	return nil
+}
+
+// EpollWait waits for events and fills evs: epoll_wait(2). A negative timeout
+// means without end.
+func (y *Sys) EpollWait(epfd int, evs []EpollEvent, timeout time.Duration) (int, error) {
+	e, err := y.epoll(epfd)
+	if err != nil {
+		return -1, err
+	}
+	if len(evs) == 0 {
+		return -1, syscall.EINVAL
+	}
+	expired, stop := y.timeout(timeout)
+	defer stop()
+	for {
+		if n := e.collect(evs); n > 0 || timeout == 0 {
+			return n, nil
+		}
+		select {
+		case <-e.w:
+		case <-expired:
+			return 0, nil
+		case <-e.done:
+			return -1, syscall.EBADF
+		case <-y.s.done:
+			return -1, syscall.EBADF
+		}
+	}
+}
+
+// collect takes ready items off the list. Level-triggered ones go back to its
+// end, as in Linux, so that all get their turn.
+func (e *epoll) collect(evs []EpollEvent) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n := 0
+	for range len(e.list) {
+		if n == len(evs) {
+			break
+		}
+		it := e.list[0]
+		e.list = e.list[1:]
+		it.listed = false
+		if e.items[it.k] != it || it.off {
+			continue
+		}
+		if it.k.closing.Load() {
+			delete(e.items, it.k)
+			continue
+		}
+		r := it.k.ready(int(it.ev.Events & pollMask))
+		if r == 0 {
+			continue
+		}
+		evs[n] = EpollEvent{Events: uint32(r), Data: it.ev.Data}
+		n++
+		switch {
+		case it.ev.Events&EPOLLONESHOT != 0:
+			it.off = true
+		case it.ev.Events&EPOLLET == 0:
+			it.enlistLocked()
+		}
+	}
+	return n
+}
+
+func epollOp(op int) string {
+	switch op {
+	case EPOLL_CTL_ADD:
+		return "EPOLL_CTL_ADD"
+	case EPOLL_CTL_DEL:
+		return "EPOLL_CTL_DEL"
+	case EPOLL_CTL_MOD:
+		return "EPOLL_CTL_MOD"
+	}
+	return itoa(op)
+}
+
+func epollNames(ev uint32) string {
+	return flagNames(int(ev), "0", POLLIN, "EPOLLIN", POLLPRI, "EPOLLPRI", POLLOUT, "EPOLLOUT", POLLERR, "EPOLLERR",
+		POLLHUP, "EPOLLHUP", POLLRDHUP, "EPOLLRDHUP", EPOLLONESHOT, "EPOLLONESHOT", EPOLLET, "EPOLLET")
+}

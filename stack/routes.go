@@ -1,0 +1,422 @@
+package stack
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"syscall"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// Destinations that Linux decides before any table (ip_route_input_rcu).
+var (
+	limitedBroadcast = &Route{Type: Broadcast, Dst: netip.MustParsePrefix("255.255.255.255/32"), Scope: ScopeLink, Protocol: ProtoKernel}
+	multicast4       = &Route{Type: Multicast, Dst: netip.MustParsePrefix("224.0.0.0/4"), Scope: ScopeLink, Protocol: ProtoKernel}
+)
+
+func (s *Stack) rpdb(f Family) *rpdb {
+	if f == IPv4 {
+		return s.v4.Load()
+	}
+	return s.v6.Load()
+}
+
+// decide is the routing decision, for packets and for LookupRoute.
+func (s *Stack) decide(q RouteQuery, tries *[]RouteTry) (*Rule, *Route) {
+	f := familyOf(q.Dst)
+	if f == IPv4 {
+		switch {
+		case q.Dst == limitedBroadcast.Dst.Addr():
+			return nil, limitedBroadcast
+		case q.Dst.IsMulticast():
+			return nil, multicast4
+		}
+	}
+	return s.rpdb(f).lookup(q, tries)
+}
+
+// LookupRoute says where a packet would go, and which rules and routes were tried
+// on the way. The decision is made by the code that decides for packets.
+func (s *Stack) LookupRoute(q RouteQuery) *RouteLookup {
+	q.Dst, q.Src = q.Dst.Unmap(), q.Src.Unmap()
+	l := &RouteLookup{Query: q}
+	l.Rule, l.Route = s.decide(q, &l.Tries)
+	return l
+}
+
+// Rules returns the rules of a family by priority.
+func (s *Stack) Rules(f Family) []Rule { return slices.Clone(s.rpdb(f).rules) }
+
+// Routes returns the routes of a family in table t, or in all tables for t 0.
+func (s *Stack) Routes(f Family, t TableID) []Route { return s.rpdb(f).routes(t) }
+
+// update replaces the database of a family by what change makes of it.
+func (s *Stack) update(f Family, change func(*rpdb) (*rpdb, error)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.updateLocked(f, change)
+}
+
+func (s *Stack) updateLocked(f Family, change func(*rpdb) (*rpdb, error)) error {
+	p := &s.v4
+	if f == IPv6 {
+		p = &s.v6
+	}
+	db, err := change(p.Load())
+	if err != nil {
+		return err
+	}
+	p.Store(db)
+	s.syncRoutesLocked()
+	return nil
+}
+
+// AddRule adds a rule. Priority 0 with any selector means: choose one below the
+// lowest priority that is not 0, as Linux does.
+func (s *Stack) AddRule(r Rule) error {
+	if r.Family == 0 {
+		r.Family = IPv4
+		if r.From.IsValid() && r.From.Addr().Is6() || r.To.IsValid() && r.To.Addr().Is6() {
+			r.Family = IPv6
+		}
+	}
+	if r.Action == ActionLookup && r.Table == 0 {
+		return fmt.Errorf("add rule: no table to look in: %w", syscall.EINVAL)
+	}
+	for _, p := range []*netip.Prefix{&r.From, &r.To} {
+		if p.IsValid() {
+			if familyOf(p.Addr()) != r.Family {
+				return fmt.Errorf("add rule: %s is not %s: %w", p, r.Family, syscall.EINVAL)
+			}
+			*p = p.Masked()
+		}
+	}
+	return s.update(r.Family, func(db *rpdb) (*rpdb, error) {
+		if r.Priority == 0 {
+			r.Priority = freePriority(db.rules)
+		}
+		c, err := db.withRule(r)
+		if err != nil {
+			return nil, fmt.Errorf("add rule %d: %w", r.Priority, err)
+		}
+		return c, nil
+	})
+}
+
+// freePriority is Linux's fib_default_rule_pref: one less than the second rule's.
+func freePriority(rules []Rule) uint32 {
+	if len(rules) > 1 && rules[1].Priority > 0 {
+		return rules[1].Priority - 1
+	}
+	return 0
+}
+
+// DelRule removes the first rule of r's family that agrees with every field set in r.
+func (s *Stack) DelRule(r Rule) error {
+	if r.Family == 0 {
+		r.Family = IPv4
+	}
+	return s.update(r.Family, func(db *rpdb) (*rpdb, error) {
+		c, err := db.withoutRule(func(o Rule) bool {
+			return (r.Priority == 0 || o.Priority == r.Priority) &&
+				(!r.From.IsValid() || o.From == r.From.Masked()) &&
+				(!r.To.IsValid() || o.To == r.To.Masked()) &&
+				(r.IIF == "" || o.IIF == r.IIF) && (r.OIF == "" || o.OIF == r.OIF) &&
+				o.Action == r.Action && (r.Table == 0 || o.Table == r.Table)
+		})
+		if err != nil {
+			return nil, fmt.Errorf("del rule: no such rule: %w", err)
+		}
+		return c, nil
+	})
+}
+
+// normalize fills in what ip-route(8) implies and refuses what makes no sense.
+func (s *Stack) normalize(rt *Route) error {
+	if !rt.Dst.IsValid() {
+		return errors.New("no destination prefix")
+	}
+	if rt.Dst != rt.Dst.Masked() {
+		return fmt.Errorf("destination %s has host bits; the prefix is %s", rt.Dst, rt.Dst.Masked())
+	}
+	if rt.Table == 0 {
+		rt.Table = TableMain
+		if rt.Type.delivers() {
+			rt.Table = TableLocal
+		}
+	}
+	f := familyOf(rt.Dst.Addr())
+	for _, a := range []netip.Addr{rt.Gateway, rt.PrefSrc} {
+		if a.IsValid() && familyOf(a) != f {
+			return fmt.Errorf("%s is not an %s address", a, f)
+		}
+	}
+	switch rt.Type {
+	case Unicast, Local, Broadcast, Multicast:
+		if rt.Dev == "" && rt.Gateway.IsValid() {
+			if gw, ok := s.devFor(rt.Gateway); ok {
+				rt.Dev = gw
+			} else {
+				return fmt.Errorf("gateway %s: no link leads there: %w", rt.Gateway, syscall.ENETUNREACH)
+			}
+		}
+		if rt.Dev == "" {
+			return fmt.Errorf("a %s route needs a device: %w", rt.Type, syscall.ENODEV)
+		}
+		if s.link(rt.Dev) == nil {
+			return fmt.Errorf("Cannot find device %q: %w", rt.Dev, syscall.ENODEV)
+		}
+	default:
+		rt.Dev = ""
+	}
+	if s.fwd && rt.Type == Local && rt.Protocol != ProtoKernel {
+		return fmt.Errorf("a forwarding stack takes packets for its own addresses only, not for prefixes: %w", syscall.EOPNOTSUPP)
+	}
+	return nil
+}
+
+func (s *Stack) devFor(gw netip.Addr) (string, bool) {
+	_, rt := s.decide(RouteQuery{Dst: gw}, nil)
+	if rt != nil && rt.Type == Unicast {
+		return rt.Dev, true
+	}
+	return "", false
+}
+
+// AddRoute adds a route; the error is EEXIST if the table has one for the same
+// prefix and metric.
+func (s *Stack) AddRoute(rt Route) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.addRouteLocked(rt)
+}
+
+func (s *Stack) addRouteLocked(rt Route) error {
+	if err := s.normalize(&rt); err != nil {
+		return fmt.Errorf("add route: %w", err)
+	}
+	return s.updateLocked(familyOf(rt.Dst.Addr()), func(db *rpdb) (*rpdb, error) {
+		c, err := db.withRoute(&rt)
+		if err != nil {
+			return nil, fmt.Errorf("add route %s: %w", rt.Dst, err)
+		}
+		return c, nil
+	})
+}
+
+// DelRoute removes the first route of rt's type, prefix and table whose other
+// fields agree with those set in rt; the error is ESRCH if there is none.
+func (s *Stack) DelRoute(rt Route) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.delRouteLocked(rt)
+}
+
+func (s *Stack) delRouteLocked(rt Route) error {
+	if !rt.Dst.IsValid() {
+		return fmt.Errorf("del route: no destination prefix: %w", syscall.EINVAL)
+	}
+	if rt.Table == 0 {
+		rt.Table = TableMain
+		if rt.Type.delivers() {
+			rt.Table = TableLocal
+		}
+	}
+	return s.updateLocked(familyOf(rt.Dst.Addr()), func(db *rpdb) (*rpdb, error) {
+		c, err := db.withoutRoute(&rt)
+		if err != nil {
+			return nil, fmt.Errorf("del route %s: no such route in table %s: %w", rt.Dst, rt.Table, err)
+		}
+		return c, nil
+	})
+}
+
+// kernelRoutes are the routes that Linux derives from an address on a link.
+func kernelRoutes(dev string, loopback bool, p netip.Prefix) []Route {
+	a := p.Addr()
+	rs := []Route{{Type: Local, Dst: hostPrefix(a), Dev: dev, Table: TableLocal, Scope: ScopeHost}}
+	if a.Is6() {
+		rs[0].Scope = ScopeGlobal
+		if !loopback {
+			rs = append(rs, Route{Type: Multicast, Dst: netip.MustParsePrefix("ff00::/8"), Dev: dev, Table: TableLocal, Metric: 256})
+		}
+		if p.Bits() < 128 || loopback {
+			rs = append(rs, Route{Type: Unicast, Dst: p.Masked(), Dev: dev, Table: TableMain, Metric: 256})
+		}
+	} else {
+		rs[0].PrefSrc = a
+		if b, ok := broadcastAddr(p); ok {
+			rs = append(rs, Route{Type: Broadcast, Dst: hostPrefix(b), Dev: dev, Table: TableLocal, Scope: ScopeLink, PrefSrc: a})
+		}
+		switch {
+		case loopback:
+			// The whole prefix of a loopback address is local.
+			rs = append(rs, Route{Type: Local, Dst: p.Masked(), Dev: dev, Table: TableLocal, Scope: ScopeHost, PrefSrc: a})
+		case p.Bits() < 32:
+			rs = append(rs, Route{Type: Unicast, Dst: p.Masked(), Dev: dev, Table: TableMain, Scope: ScopeLink, PrefSrc: a})
+		}
+	}
+	for i := range rs {
+		rs[i].Protocol = ProtoKernel
+	}
+	return rs
+}
+
+// AddAddr gives a link an address, and the tables the routes that follow from it.
+func (s *Stack) AddAddr(dev string, p netip.Prefix) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.link(dev)
+	if l == nil {
+		return fmt.Errorf("add address %s: Cannot find device %q: %w", p, dev, syscall.ENODEV)
+	}
+	if !p.IsValid() || p.Addr().IsUnspecified() || p.Addr().IsMulticast() {
+		return fmt.Errorf("add address %s: not a unicast address with a prefix length: %w", p, syscall.EINVAL)
+	}
+	if slices.Contains(l.addrs, p) {
+		return fmt.Errorf("add address %s: %w", p, syscall.EEXIST)
+	}
+	pa := tcpip.ProtocolAddress{
+		Protocol:          familyOf(p.Addr()).netProto(),
+		AddressWithPrefix: tcpip.AddressWithPrefix{Address: toTCPIP(p.Addr()), PrefixLen: p.Bits()},
+	}
+	if err := s.ns.AddProtocolAddress(l.id, pa, stack.AddressProperties{}); err != nil {
+		return fmt.Errorf("add address %s: %w", p, errnoOf(err))
+	}
+	l.addrs = append(l.addrs, p)
+	for _, rt := range kernelRoutes(dev, l.loopback, p) {
+		// A second address of the same prefix shares its routes.
+		if err := s.addRouteLocked(rt); err != nil && !errors.Is(err, syscall.EEXIST) {
+			return err
+		}
+	}
+	return nil
+}
+
+// DelAddr takes an address from a link, with the routes that followed from it
+// and from no other address of the link.
+func (s *Stack) DelAddr(dev string, p netip.Prefix) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.link(dev)
+	if l == nil {
+		return fmt.Errorf("del address %s: Cannot find device %q: %w", p, dev, syscall.ENODEV)
+	}
+	i := slices.Index(l.addrs, p)
+	if i < 0 {
+		return fmt.Errorf("del address %s: not on %s: %w", p, dev, syscall.EADDRNOTAVAIL)
+	}
+	if err := s.ns.RemoveAddress(l.id, toTCPIP(p.Addr())); err != nil {
+		return fmt.Errorf("del address %s: %w", p, errnoOf(err))
+	}
+	l.addrs = slices.Delete(l.addrs, i, i+1)
+	keep := map[netip.Prefix]bool{}
+	for _, a := range l.addrs {
+		for _, rt := range kernelRoutes(dev, l.loopback, a) {
+			keep[rt.Dst] = true
+		}
+	}
+	for _, rt := range kernelRoutes(dev, l.loopback, p) {
+		if keep[rt.Dst] {
+			continue
+		}
+		if err := s.delRouteLocked(rt); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+	}
+	return nil
+}
+
+// LinkInfo describes a link.
+type LinkInfo struct {
+	Index    int            `json:"ifindex"`
+	Name     string         `json:"ifname"`
+	MTU      int            `json:"mtu"`
+	Loopback bool           `json:"loopback,omitempty"`
+	Addrs    []netip.Prefix `json:"addrs"`
+}
+
+// Links returns the links in the order in which they were added; lo is first.
+func (s *Stack) Links() []LinkInfo {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []LinkInfo
+	for _, l := range *s.links.Load() {
+		out = append(out, LinkInfo{
+			Index: int(l.id), Name: l.name, MTU: int(l.MTU()), Loopback: l.loopback, Addrs: slices.Clone(l.addrs),
+		})
+	}
+	return out
+}
+
+// syncRoutesLocked tells netstack which link and source address to send with. It
+// sees the unicast routes of every table, longest prefix first, and at the end a
+// route through each link, since the decision is not netstack's: link.dispose
+// makes it again for each packet by rule and table.
+func (s *Stack) syncRoutesLocked() {
+	var table []tcpip.Route
+	for _, f := range []Family{IPv4, IPv6} {
+		routes := s.rpdb(f).routes(0)
+		slices.SortStableFunc(routes, func(a, b Route) int {
+			return cmp.Or(cmp.Compare(b.Dst.Bits(), a.Dst.Bits()), cmp.Compare(a.Metric, b.Metric))
+		})
+		for _, rt := range routes {
+			l := s.link(rt.Dev)
+			if l == nil || rt.Type != Unicast && !l.loopback {
+				continue
+			}
+			dst, err := tcpip.NewSubnet(maskAddr(rt.Dst), tcpip.MaskFromBytes(prefixMask(rt.Dst)))
+			if err != nil {
+				continue // normalize has refused host bits
+			}
+			table = append(table, tcpip.Route{Destination: dst, Gateway: toTCPIP(rt.Gateway), NIC: l.id, SourceHint: toTCPIP(rt.PrefSrc)})
+		}
+		zero := netip.PrefixFrom(f.any(), 0)
+		all, _ := tcpip.NewSubnet(maskAddr(zero), tcpip.MaskFromBytes(prefixMask(zero)))
+		for _, l := range slices.Backward(*s.links.Load()) { // lo last
+			table = append(table, tcpip.Route{Destination: all, NIC: l.id})
+		}
+	}
+	s.ns.SetRouteTable(table)
+}
+
+func maskAddr(p netip.Prefix) tcpip.Address {
+	return tcpip.AddrFromSlice(p.Masked().Addr().AsSlice())
+}
+
+func prefixMask(p netip.Prefix) []byte {
+	m := make([]byte, p.Addr().BitLen()/8)
+	for i := range p.Bits() {
+		m[i/8] |= 0x80 >> (i % 8)
+	}
+	return m
+}
+
+// output is the routing decision for a local sender: the link to leave through
+// and the source address, or the errno that Linux's connect(2) gives.
+func (s *Stack) output(src, dst netip.Addr) (*link, netip.Addr, *Route, error) {
+	_, rt := s.decide(RouteQuery{Src: src, Dst: dst}, nil)
+	if rt == nil {
+		return nil, src, nil, syscall.ENETUNREACH
+	}
+	if err := rt.Type.errno(); err != nil {
+		return nil, src, rt, err
+	}
+	l, links := s.link(rt.Dev), *s.links.Load()
+	switch {
+	case rt.Type == Local:
+		l = s.lo
+		if !src.IsValid() {
+			src = dst
+		}
+	case l == nil && len(links) > 1:
+		l = links[1] // broadcast and multicast leave through the first real link
+	case l == nil:
+		return nil, src, rt, syscall.ENETUNREACH
+	}
+	return l, src, rt, nil
+}

@@ -1,0 +1,472 @@
+package stack
+
+import (
+	"io"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// socket is an open socket: an fd and the netstack endpoint behind it.
+type socket struct {
+	s      *Stack
+	fd     int
+	domain int // AF_INET or AF_INET6
+	typ    int // SOCK_STREAM or SOCK_DGRAM
+	ep     tcpip.Endpoint
+	wq     *waiter.Queue
+
+	nonblock atomic.Bool
+	freebind atomic.Bool
+	backlog  atomic.Int32 // as given to listen
+	closing  atomic.Bool
+	closed   chan struct{} // closed with the fd
+
+	mu    sync.Mutex     // guards what follows
+	bound netip.AddrPort // as given to bind; zero: not bound
+	// connecting is set while a connect of this socket has not been answered for,
+	// so that a second connect reports its result (connect(2), EALREADY).
+	connecting bool
+}
+
+func (y *Sys) newSocket(fd, domain, typ int, ep tcpip.Endpoint, wq *waiter.Queue, nonblock bool) (*socket, error) {
+	k := &socket{s: y.s, fd: fd, domain: domain, typ: typ, ep: ep, wq: wq, closed: make(chan struct{})}
+	k.nonblock.Store(nonblock)
+	ep.SetOwner(k)
+	if err := y.install(fd, k); err != nil {
+		ep.Abort()
+		return nil, err
+	}
+	return k, nil
+}
+
+// KUID and KGID implement tcpip.PacketOwner: packets that a socket sends carry it.
+func (k *socket) KUID() uint32 { return 0 }
+
+// KGID implements tcpip.PacketOwner.
+func (k *socket) KGID() uint32 { return 0 }
+
+func (k *socket) stream() bool { return k.typ == SOCK_STREAM }
+
+func (k *socket) family() Family {
+	if k.domain == AF_INET {
+		return IPv4
+	}
+	return IPv6
+}
+
+func (k *socket) network() string {
+	if k.stream() {
+		return "tcp"
+	}
+	return "udp"
+}
+
+// closeFile implements file. Linux discards the fd first; the connection is then
+// closed in order, or reset if data was left unread (RFC 9293 3.10.4).
+func (k *socket) closeFile() {
+	if k.closing.Swap(true) {
+		return
+	}
+	close(k.closed)
+	k.ep.Close()
+	k.wq.Notify(waiter.EventHUp | waiter.EventErr | waiter.ReadableEvents | waiter.WritableEvents)
+}
+
+// wait runs try until it does not give EAGAIN, waiting for mask in between; once
+// only if the call is non-blocking. Close ends the wait with EBADF.
+func (k *socket) wait(dontwait bool, mask waiter.EventMask, try func() error) error {
+	err := try()
+	if err != syscall.EAGAIN || dontwait || k.nonblock.Load() {
+		return err
+	}
+	e, ch := waiter.NewChannelEntry(mask | waiter.EventErr | waiter.EventHUp)
+	k.wq.EventRegister(&e)
+	defer k.wq.EventUnregister(&e)
+	for {
+		if err := try(); err != syscall.EAGAIN {
+			return err
+		}
+		select {
+		case <-ch:
+		case <-k.closed:
+			return syscall.EBADF
+		}
+	}
+}
+
+// tcpipAddr converts a socket address for this socket's domain: IPv4 addresses
+// on an AF_INET6 socket become IPv4-mapped ones.
+func (k *socket) tcpipAddr(ap netip.AddrPort) (tcpip.FullAddress, error) {
+	a := ap.Addr()
+	switch {
+	case k.domain == AF_INET && !a.Unmap().Is4():
+		return tcpip.FullAddress{}, syscall.EAFNOSUPPORT
+	case k.domain == AF_INET6 && a.Is4():
+		// Linux refuses sockaddr_in here; the net API hands mapped addresses.
+		return tcpip.FullAddress{}, syscall.EAFNOSUPPORT
+	case k.domain == AF_INET:
+		a = a.Unmap()
+	}
+	fa := tcpip.FullAddress{Port: ap.Port()}
+	switch {
+	case a.IsUnspecified():
+	case a.Is4():
+		fa.Addr = tcpip.AddrFrom4(a.As4())
+	default:
+		fa.Addr = tcpip.AddrFrom16(a.As16())
+	}
+	return fa, nil
+}
+
+func (k *socket) sockaddr(fa tcpip.FullAddress) netip.AddrPort {
+	a := fromTCPIPOr(fa.Addr, k.family())
+	if k.domain == AF_INET6 && a.Is4() {
+		a = netip.AddrFrom16(a.As16())
+	}
+	return netip.AddrPortFrom(a, fa.Port)
+}
+
+func (k *socket) bind(ap netip.AddrPort) error {
+	fa, err := k.tcpipAddr(ap)
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.bound.IsValid() {
+		return syscall.EINVAL
+	}
+	if a := ap.Addr().Unmap(); !a.IsUnspecified() {
+		// The local table is the judge, as in Linux's inet_addr_type.
+		_, rt := k.s.decide(RouteQuery{Dst: a}, nil)
+		local := rt != nil && (rt.Type == Local || !k.stream() && rt.Type.delivers())
+		if !local && !k.freebind.Load() {
+			return syscall.EADDRNOTAVAIL
+		}
+		// netstack wants a link for the address; which one does not bind the socket.
+		fa.NIC = k.s.lo.id
+		if rt != nil {
+			if l := k.s.link(rt.Dev); l != nil {
+				fa.NIC = l.id
+			}
+		}
+	}
+	if err := errnoOf(k.ep.Bind(fa)); err != nil {
+		if err == syscall.EAGAIN {
+			return syscall.EADDRINUSE // no ephemeral port is free
+		}
+		return err
+	}
+	k.bound = ap
+	return nil
+}
+
+func (k *socket) listen(backlog int) error {
+	if !k.stream() {
+		return syscall.EOPNOTSUPP
+	}
+	// As Linux: negative means the most, and the queue may exceed the backlog by
+	// one. netstack sends SYN cookies one short of its own, hence two more.
+	if backlog < 0 || backlog > SOMAXCONN {
+		backlog = SOMAXCONN
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.bound.IsValid() {
+		// listen(2) without bind takes an ephemeral port on any address.
+		if err := errnoOf(k.ep.Bind(tcpip.FullAddress{})); err != nil {
+			return err
+		}
+		k.bound = netip.AddrPortFrom(k.family().any(), 0)
+	}
+	if err := k.ep.Listen(backlog + 2); err != nil {
+		return errnoOf(err)
+	}
+	k.backlog.Store(int32(backlog))
+	return nil
+}
+
+// accept takes a connection off the accept queue. The fd is reserved first, so
+// that EMFILE leaves the connection in the queue.
+func (k *socket) accept(flags int) (*socket, error) {
+	if flags&^(SOCK_NONBLOCK|SOCK_CLOEXEC) != 0 {
+		return nil, syscall.EINVAL
+	}
+	if !k.stream() {
+		return nil, syscall.EOPNOTSUPP
+	}
+	fd, err := k.s.sys.reserve()
+	if err != nil {
+		return nil, err
+	}
+	ep, wq, terr := k.ep.Accept(nil)
+	if terr != nil {
+		k.s.sys.release(fd, reserved{})
+		return nil, errnoOf(terr)
+	}
+	return k.s.sys.newSocket(fd, k.domain, k.typ, ep, wq, flags&SOCK_NONBLOCK != 0)
+}
+
+// connect starts a connection; EINPROGRESS says that it is under way.
+func (k *socket) connect(ap netip.AddrPort) error {
+	fa, err := k.tcpipAddr(ap)
+	if err != nil {
+		return err
+	}
+	dst := ap.Addr().Unmap()
+	if dst.IsUnspecified() {
+		// Linux takes "any" as this host (ip_route_connect).
+		dst = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		if k.domain == AF_INET6 {
+			dst = netip.IPv6Loopback()
+		}
+		fa.Addr = tcpip.AddrFromSlice(dst.AsSlice())
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.connecting {
+		return k.connectResultLocked()
+	}
+	if k.stream() && k.tcpState().unconnected() {
+		src := k.bound.Addr().Unmap()
+		if src.IsValid() && src.IsUnspecified() {
+			src = netip.Addr{}
+		}
+		l, _, rt, err := k.s.output(src, dst)
+		switch {
+		case err != nil:
+			return err
+		case rt.Type == Broadcast || rt.Type == Multicast:
+			return syscall.ENETUNREACH
+		case k.bound.IsValid():
+			// netstack chooses a link; link.dispose corrects it.
+		case rt.Type == Local:
+			fa.NIC = k.s.carrier(rt)
+		default:
+			fa.NIC = l.id
+		}
+	} else if !k.stream() {
+		l, _, rt, err := k.s.output(netip.Addr{}, dst)
+		if err != nil {
+			return err
+		}
+		if !k.bound.IsValid() || k.bound.Addr().IsUnspecified() {
+			fa.NIC = l.id
+			if rt.Type == Local {
+				fa.NIC = k.s.carrier(rt)
+			}
+		}
+	}
+	err = errnoOf(k.ep.Connect(fa))
+	switch err {
+	case syscall.EINPROGRESS:
+		k.connecting = true
+	case syscall.EADDRNOTAVAIL, syscall.EAGAIN:
+		err = syscall.EADDRNOTAVAIL // no port is free for this destination
+	}
+	return err
+}
+
+// connectResult returns the result of a connect under way: EALREADY while there
+// is none, nil once, then EISCONN by netstack.
+func (k *socket) connectResult() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.connectResultLocked()
+}
+
+func (k *socket) connectResultLocked() error {
+	switch st := k.tcpState(); {
+	case st.pending():
+		return syscall.EALREADY
+	case st == tcpState(tcp.StateError), st == tcpState(tcp.StateClose):
+		k.connecting = false
+		if err := errnoOf(k.ep.LastError()); err != nil {
+			return err
+		}
+		return syscall.ECONNABORTED
+	}
+	k.connecting = false
+	k.ep.LastError()
+	return nil
+}
+
+// connectBlocking is connect(2) on a blocking socket.
+func (k *socket) connectBlocking(ap netip.AddrPort) error {
+	err := k.connect(ap)
+	if err != syscall.EINPROGRESS || k.nonblock.Load() {
+		return err
+	}
+	return k.wait(false, waiter.WritableEvents, func() error {
+		if err := k.connectResult(); err != syscall.EALREADY {
+			return err
+		}
+		return syscall.EAGAIN
+	})
+}
+
+// tcpState is a TCP endpoint's state.
+type tcpState tcp.EndpointState
+
+func (k *socket) tcpState() tcpState { return tcpState(k.ep.State()) }
+
+func (st tcpState) unconnected() bool {
+	return st == tcpState(tcp.StateInitial) || st == tcpState(tcp.StateBound)
+}
+
+func (st tcpState) pending() bool {
+	return st == tcpState(tcp.StateConnecting) || st == tcpState(tcp.StateSynSent) || st == tcpState(tcp.StateSynRecv)
+}
+
+// recv reads into w what is there. from is set for datagrams.
+func (k *socket) recv(w io.Writer, peek bool) (res tcpip.ReadResult, err error) {
+	res, terr := k.ep.Read(w, tcpip.ReadOptions{Peek: peek, NeedRemoteAddr: !k.stream()})
+	if terr != nil {
+		return res, errnoOf(terr)
+	}
+	if !peek {
+		k.ep.ModerateRecvBuf(res.Count)
+	}
+	return res, nil
+}
+
+// send writes what fits of p, for datagrams to the address to if it is valid.
+func (k *socket) send(p tcpip.Payloader, to netip.AddrPort, flags int) (int, error) {
+	opts := tcpip.WriteOptions{More: flags&MSG_MORE != 0}
+	if !k.stream() {
+		if err := k.route(to, &opts); err != nil {
+			return 0, err
+		}
+	} else if to.IsValid() && k.tcpState().unconnected() {
+		return 0, syscall.EPIPE
+	}
+	n, terr := k.ep.Write(p, opts)
+	if terr != nil {
+		return 0, errnoOf(terr)
+	}
+	if n == 0 && p.Len() > 0 && k.stream() {
+		return 0, syscall.EAGAIN
+	}
+	return int(n), nil
+}
+
+// route fills in how a datagram to the address to leaves.
+func (k *socket) route(to netip.AddrPort, opts *tcpip.WriteOptions) error {
+	if !to.IsValid() {
+		return nil
+	}
+	fa, err := k.tcpipAddr(to)
+	if err != nil {
+		return err
+	}
+	if to.Port() == 0 {
+		return syscall.EINVAL
+	}
+	k.mu.Lock()
+	bound := k.bound
+	k.mu.Unlock()
+	src := bound.Addr().Unmap()
+	if !src.IsValid() || src.IsUnspecified() {
+		src = netip.Addr{}
+	}
+	l, _, rt, err := k.s.output(src, to.Addr().Unmap())
+	if err != nil {
+		return err
+	}
+	switch {
+	case src.IsValid():
+		// Bound to an address: netstack chooses a link; link.dispose corrects it.
+	case rt.Type == Local:
+		fa.NIC = k.s.carrier(rt)
+	default:
+		fa.NIC = l.id
+	}
+	opts.To = &fa
+	return nil
+}
+
+// carrier is the link whose address netstack takes as the source of packets to a
+// local address; link.dispose then turns them round through lo.
+func (s *Stack) carrier(rt *Route) tcpip.NICID {
+	if l := s.link(rt.Dev); l != nil {
+		return l.id
+	}
+	return s.lo.id
+}
+
+func (k *socket) shutdown(how int) error {
+	var f tcpip.ShutdownFlags
+	switch how {
+	case SHUT_RD:
+		f = tcpip.ShutdownRead
+	case SHUT_WR:
+		f = tcpip.ShutdownWrite
+	case SHUT_RDWR:
+		f = tcpip.ShutdownRead | tcpip.ShutdownWrite
+	default:
+		return syscall.EINVAL
+	}
+	err := errnoOf(k.ep.Shutdown(f))
+	if err == nil {
+		k.wq.Notify(waiter.EventHUp | waiter.ReadableEvents | waiter.WritableEvents)
+	}
+	return err
+}
+
+func (k *socket) localAddr() netip.AddrPort {
+	fa, err := k.ep.GetLocalAddress()
+	if err != nil {
+		return netip.AddrPortFrom(k.family().any(), 0)
+	}
+	return k.sockaddr(fa)
+}
+
+func (k *socket) remoteAddr() (netip.AddrPort, error) {
+	fa, err := k.ep.GetRemoteAddress()
+	if err != nil {
+		return netip.AddrPort{}, errnoOf(err)
+	}
+	return k.sockaddr(fa), nil
+}
+
+// newEndpoint makes the netstack endpoint of a new socket.
+func (s *Stack) newEndpoint(domain, typ, proto int) (tcpip.Endpoint, *waiter.Queue, error) {
+	np := ipv4.ProtocolNumber
+	switch domain {
+	case AF_INET:
+	case AF_INET6:
+		np = ipv6.ProtocolNumber
+	default:
+		return nil, nil, syscall.EAFNOSUPPORT
+	}
+	var tp tcpip.TransportProtocolNumber
+	switch typ {
+	case SOCK_STREAM:
+		tp = tcp.ProtocolNumber
+		if proto != 0 && proto != IPPROTO_TCP {
+			return nil, nil, syscall.EPROTONOSUPPORT
+		}
+	case SOCK_DGRAM:
+		tp = udp.ProtocolNumber
+		if proto != 0 && proto != IPPROTO_UDP {
+			return nil, nil, syscall.EPROTONOSUPPORT
+		}
+	default:
+		return nil, nil, syscall.ESOCKTNOSUPPORT
+	}
+	wq := new(waiter.Queue)
+	ep, err := s.ns.NewEndpoint(tp, np, wq)
+	if err != nil {
+		return nil, nil, errnoOf(err)
+	}
+	return ep, wq, nil
+}

@@ -1,0 +1,274 @@
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/link/loopback"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+)
+
+// Link is a network interface: a name, the link endpoint behind it, and its
+// addresses. The stack attaches to Endpoint and, on Close, closes it.
+type Link struct {
+	Name     string
+	Endpoint stack.LinkEndpoint
+	Addrs    []netip.Prefix
+}
+
+// Config describes a Stack. The zero value is a stack with a loopback interface
+// and nothing else.
+type Config struct {
+	Links      []Link
+	Rules      []Rule  // beside the three (IPv6: two) rules that every stack has
+	Routes     []Route // beside those that follow from the addresses
+	Forwarding bool    // forward packets that match unicast routes (net.ipv4.ip_forward)
+
+	TCP    TCPConfig
+	MaxFDs int // sockets open at once; default 1048576, Linux's fs.nr_open
+
+	// Clock and Rand make a run repeatable: timers and time stamps come from
+	// Clock, initial sequence numbers, ports and secrets from Rand. If nil, the
+	// system's clock and crypto/rand.
+	Clock tcpip.Clock
+	Rand  io.Reader
+
+	Logger *slog.Logger // nil: no logs
+}
+
+// Stack is a running userspace TCP/IP stack. Its methods may be called at the
+// same time from many goroutines.
+type Stack struct {
+	ns     *stack.Stack
+	clock  tcpip.Clock
+	log    *slog.Logger
+	tcp    *tcpProtocol
+	lo     *link
+	fwd    bool
+	sys    Sys
+	events hub
+	drops  dropCounters
+	steer  atomic.Pointer[steering]
+
+	// routes are the databases by family; replaced whole under mu.
+	v4, v6 atomic.Pointer[rpdb]
+
+	mu    sync.Mutex              // guards changes of links, addresses, rules and routes
+	links atomic.Pointer[[]*link] // replaced whole under mu
+
+	closed    atomic.Bool
+	closeOnce sync.Once
+	done      chan struct{} // closed when Close begins
+	start     time.Time
+}
+
+// New starts a stack. The caller must Close it.
+func New(cfg Config) (*Stack, error) {
+	if cfg.MaxFDs == 0 {
+		cfg.MaxFDs = defaultMaxFDs
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = tcpip.NewStdClock()
+	}
+	s := &Stack{clock: cfg.Clock, log: cfg.Logger, fwd: cfg.Forwarding, done: make(chan struct{})}
+	s.start = s.clock.Now()
+	s.links.Store(new([]*link))
+	s.v4.Store(newRPDB(IPv4))
+	s.v6.Store(newRPDB(IPv6))
+	s.sys.init(s, cfg.MaxFDs)
+
+	opts := stack.Options{
+		Clock: cfg.Clock,
+		// The routing policy database decides what is local; packets to local
+		// addresses go through lo, as in Linux.
+		HandleLocal: false,
+		NetworkProtocols: []stack.NetworkProtocolFactory{
+			ipv4.NewProtocol,
+			// No duplicate address detection, no router solicitations, no
+			// autoconfigured addresses: a TUN link has one neighbour.
+			ipv6.NewProtocolWithOptions(ipv6.Options{}),
+		},
+		TransportProtocols: []stack.TransportProtocolFactory{
+			s.newTCP, s.newUDP, icmp.NewProtocol4, icmp.NewProtocol6,
+		},
+	}
+	if cfg.Rand != nil {
+		opts.SecureRNG = cfg.Rand
+		seed := make([]byte, 8)
+		if _, err := io.ReadFull(cfg.Rand, seed); err != nil {
+			return nil, fmt.Errorf("stack: read seed: %w", err)
+		}
+		var n int64
+		for _, b := range seed {
+			n = n<<8 | int64(b)
+		}
+		opts.RandSource = &lockedSource{src: rand.NewSource(n).(rand.Source64)}
+	}
+	s.ns = stack.New(opts)
+	if err := s.configure(cfg); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Stack) configure(cfg Config) error {
+	if err := cfg.TCP.withDefaults().apply(s.ns); err != nil {
+		return fmt.Errorf("stack: TCP configuration: %s", err)
+	}
+	// Register before the first link is attached: attaching starts delivery.
+	s.ns.SetTransportProtocolHandler(icmp.ProtocolNumber4, s.handleICMPv4)
+	lo := Link{Name: "lo", Endpoint: loopback.New(), Addrs: []netip.Prefix{
+		netip.MustParsePrefix("127.0.0.1/8"), netip.MustParsePrefix("::1/128"),
+	}}
+	for _, l := range append([]Link{lo}, cfg.Links...) {
+		if err := s.AddLink(l); err != nil {
+			return err
+		}
+	}
+	for _, r := range cfg.Rules {
+		if err := s.AddRule(r); err != nil {
+			return err
+		}
+	}
+	for _, r := range cfg.Routes {
+		if err := s.AddRoute(r); err != nil {
+			return err
+		}
+	}
+	if cfg.Forwarding {
+		for _, f := range []Family{IPv4, IPv6} {
+			if err := s.ns.SetForwardingDefaultAndAllNICs(f.netProto(), true); err != nil {
+				return fmt.Errorf("stack: %s forwarding: %s", f, err)
+			}
+		}
+	}
+	return nil
+}
+
+// AddLink attaches a link. The stack owns the endpoint from here on.
+func (s *Stack) AddLink(cfg Link) error {
+	if cfg.Name == "" || cfg.Endpoint == nil {
+		return errors.New("stack: a link needs a name and an endpoint")
+	}
+	s.mu.Lock()
+	if s.link(cfg.Name) != nil {
+		s.mu.Unlock()
+		return fmt.Errorf("stack: link %q: a link of this name exists", cfg.Name)
+	}
+	l := &link{s: s, id: s.ns.NextNICID(), name: cfg.Name, loopback: cfg.Endpoint.Capabilities()&stack.CapabilityLoopback != 0}
+	l.Endpoint.Init(cfg.Endpoint, l)
+	if l.loopback && s.lo == nil {
+		s.lo = l
+	}
+	links := append(slices.Clone(*s.links.Load()), l)
+	s.links.Store(&links)
+	s.mu.Unlock()
+
+	// Without a queueing discipline the sender's goroutine writes to the link.
+	if err := s.ns.CreateNICWithOptions(l.id, l, stack.NICOptions{Name: cfg.Name}); err != nil {
+		return fmt.Errorf("stack: link %q: %s", cfg.Name, err)
+	}
+	// The database is the judge of what is local, so netstack takes what it
+	// lets through (promiscuous) and answers from the address that was asked
+	// (spoofing). A router keeps netstack's own check: its forwarder depends on it.
+	if err := s.ns.SetPromiscuousMode(l.id, !s.fwd); err != nil {
+		return fmt.Errorf("stack: link %q: %s", cfg.Name, err)
+	}
+	if err := s.ns.SetSpoofing(l.id, true); err != nil {
+		return fmt.Errorf("stack: link %q: %s", cfg.Name, err)
+	}
+	for _, a := range cfg.Addrs {
+		if err := s.AddAddr(cfg.Name, a); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	s.syncRoutesLocked()
+	s.mu.Unlock()
+	return nil
+}
+
+func (s *Stack) link(name string) *link {
+	for _, l := range *s.links.Load() {
+		if l.name == name {
+			return l
+		}
+	}
+	return nil
+}
+
+// Done is closed when Close begins.
+func (s *Stack) Done() <-chan struct{} { return s.done }
+
+// Close stops the stack: blocked calls return, connections are reset, links are
+// detached and closed, and all goroutines of the stack have ended when it returns.
+// It is safe to call more than once and under load.
+func (s *Stack) Close() error {
+	s.closeOnce.Do(func() {
+		s.closed.Store(true)
+		close(s.done)
+		s.sys.closeAll()
+		s.events.close()
+		// First no more packets come in, then the transports end, then the
+		// links' own goroutines.
+		s.ns.Close()
+		for _, l := range *s.links.Load() {
+			l.Endpoint.Attach(nil)
+			l.Endpoint.Close()
+		}
+		s.ns.Wait()
+	})
+	return nil
+}
+
+// Quiesce waits until TCP has processed every segment that has arrived so far.
+// With a manual clock it makes a run repeatable: after it nothing moves until the
+// next packet, call or tick.
+func (s *Stack) Quiesce() {
+	s.tcp.quiesce()
+}
+
+// lockedSource makes a math/rand source safe for concurrent use, as netstack asks.
+type lockedSource struct {
+	mu  sync.Mutex
+	src rand.Source64
+}
+
+func (l *lockedSource) Int63() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.src.Int63()
+}
+
+func (l *lockedSource) Uint64() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.src.Uint64()
+}
+
+func (l *lockedSource) Seed(seed int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.src.Seed(seed)
+}
+
+func (s *Stack) newUDP(ns *stack.Stack) stack.TransportProtocol {
+	return &udpProtocol{TransportProtocol: udp.NewProtocol(ns), s: s}
+}

@@ -1,0 +1,99 @@
+package stack
+
+import (
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+// TCPConfig tunes TCP. Zero values take the defaults named beside the fields,
+// each with its reason below.
+type TCPConfig struct {
+	CongestionControl string        // "cubic" or "reno"; default cubic
+	SendBufferMax     int           // bytes; default 8 MiB
+	ReceiveBufferMax  int           // bytes; default 8 MiB
+	SendBuffer        int           // initial bytes; default 1 MiB
+	ReceiveBuffer     int           // initial bytes; default 1 MiB
+	NoSACK            bool          // turns off selective acknowledgement (RFC 2018)
+	NoRACK            bool          // turns off RACK-TLP loss detection (RFC 8985)
+	TimeWait          time.Duration // default 60 s
+	SynRetries        int           // default 6
+	Retries           int           // default 15
+}
+
+const (
+	// defaultCongestionControl is what Linux, Windows and macOS ship; netstack's
+	// own default is reno.
+	defaultCongestionControl = "cubic"
+
+	// maxTCPBuffer bounds both buffers of a connection: 8 MiB carries 1 Gbit/s at
+	// 64 ms, or 10 Gbit/s at 6.4 ms; Linux's tcp_rmem[2] is of this order.
+	maxTCPBuffer = 8 << 20
+
+	// startTCPBuffer is where automatic tuning starts. It also gives the window
+	// scale of a SYN-ACK room to grow.
+	startTCPBuffer = 1 << 20
+
+	// minTCPBuffer is netstack's least buffer, and that of Linux's tcp_rmem[0].
+	minTCPBuffer = tcp.MinBufferSize
+
+	// timeWait is Linux's TCP_TIMEWAIT_LEN; RFC 9293 3.4.2 asks for 2 MSL, up to 4 minutes.
+	timeWait = tcp.DefaultTCPTimeWaitTimeout
+
+	// synRetries is Linux's tcp_syn_retries: gives up after 127 s.
+	synRetries = 6
+
+	// dataRetries is Linux's tcp_retries2, about 15 minutes (RFC 9293 3.8.3 asks
+	// for at least 100 s).
+	dataRetries = 15
+)
+
+func (c TCPConfig) withDefaults() TCPConfig {
+	def := func(p *int, v int) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	if c.CongestionControl == "" {
+		c.CongestionControl = defaultCongestionControl
+	}
+	def(&c.SendBufferMax, maxTCPBuffer)
+	def(&c.ReceiveBufferMax, maxTCPBuffer)
+	def(&c.SendBuffer, min(startTCPBuffer, c.SendBufferMax))
+	def(&c.ReceiveBuffer, min(startTCPBuffer, c.ReceiveBufferMax))
+	def(&c.SynRetries, synRetries)
+	def(&c.Retries, dataRetries)
+	if c.TimeWait == 0 {
+		c.TimeWait = timeWait
+	}
+	return c
+}
+
+func (c TCPConfig) apply(ns *stack.Stack) tcpip.Error {
+	cc := tcpip.CongestionControlOption(c.CongestionControl)
+	snd := tcpip.TCPSendBufferSizeRangeOption{Min: minTCPBuffer, Default: c.SendBuffer, Max: c.SendBufferMax}
+	rcv := tcpip.TCPReceiveBufferSizeRangeOption{Min: minTCPBuffer, Default: c.ReceiveBuffer, Max: c.ReceiveBufferMax}
+	sack := tcpip.TCPSACKEnabled(!c.NoSACK)
+	recovery := tcpip.TCPRACKLossDetection
+	if c.NoRACK {
+		recovery = 0
+	}
+	moderate := tcpip.TCPModerateReceiveBufferOption(true)
+	// net/http and most servers write whole messages: Nagle's delay (RFC 896)
+	// would only add a round trip, as Go's net package holds too.
+	delay := tcpip.TCPDelayEnabled(false)
+	tw := tcpip.TCPTimeWaitTimeoutOption(c.TimeWait)
+	// A new connection may take over a client port in TIME-WAIT whose timestamp
+	// is a second old (RFC 6191), as Linux's tcp_tw_reuse=1 does.
+	reuse := tcpip.TCPTimeWaitReuseGlobal
+	syn := tcpip.TCPSynRetriesOption(c.SynRetries)
+	retries := tcpip.TCPMaxRetriesOption(c.Retries)
+	for _, o := range []tcpip.SettableTransportProtocolOption{&cc, &snd, &rcv, &sack, &recovery, &moderate, &delay, &tw, &reuse, &syn, &retries} {
+		if err := ns.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
