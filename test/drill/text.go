@@ -1,0 +1,156 @@
+package drill
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/catflap/catflap/internal/packet"
+)
+
+// flagText writes flags as scripts do.
+func flagText(f packet.Flags) string {
+	if f == 0 {
+		return "-"
+	}
+	return strings.ReplaceAll(f.String(), "e", "A")
+}
+
+func seqText(seq uint32, n int) string { return fmt.Sprintf("%d:%d(%d)", seq, seq+uint32(n), n) }
+
+// text writes an option as scripts do.
+func (o TCPOption) text() string {
+	switch o.Kind {
+	case packet.OptEOL:
+		return "eol"
+	case packet.OptNOP:
+		return "nop"
+	case packet.OptMSS:
+		return fmt.Sprintf("mss %d", o.Value)
+	case packet.OptWScale:
+		return fmt.Sprintf("wscale %d", o.Value)
+	case packet.OptSACKOK:
+		return "sackOK"
+	case packet.OptSACK:
+		s := "sack"
+		for _, b := range o.Blocks {
+			s += fmt.Sprintf(" %d:%d", b.Left, b.Right)
+		}
+		return s
+	case packet.OptTimestamp:
+		return fmt.Sprintf("TS val %d ecr %d", o.Val, o.Ecr)
+	}
+	return unknownOption(o.Kind, o.Data)
+}
+
+func unknownOption(kind uint8, data []byte) string {
+	switch {
+	case kind == packet.OptMD5:
+		return fmt.Sprintf("md5 %x", data)
+	case kind == packet.OptFastOpen:
+		return strings.TrimSpace(fmt.Sprintf("FO %x", data))
+	case kind == packet.OptExp2 && len(data) >= 2 && data[0] == 0xf9 && data[1] == 0x89:
+		return strings.TrimSpace(fmt.Sprintf("FOEXP %x", data[2:]))
+	case len(data) == 0:
+		return fmt.Sprintf("unknown-%d", kind)
+	}
+	return fmt.Sprintf("unknown-%d 0x%x", kind, data)
+}
+
+// optionTexts writes the options of an actual segment as the script would. A time stamp's value shows in the script's
+// count where that is known: as the script has it when t gives one at that place and nothing says otherwise.
+func (f *flow) optionTexts(got *packet.TCP, t *TCPSpec) []string {
+	var out []string
+	for i, o := range got.Options {
+		switch {
+		case o.Kind == packet.OptSACK && len(o.Data)%8 == 0 && len(o.Data) > 0:
+			s := "sack"
+			for _, b := range o.SACK() {
+				s += fmt.Sprintf(" %d:%d", f.fromRemote(b.Left, false), f.fromRemote(b.Right, false))
+			}
+			out = append(out, s)
+		case o.Kind == packet.OptTimestamp && len(o.Data) == 8:
+			val, ecr, _ := o.Timestamp()
+			if f.haveStamp {
+				val = val - f.stampBase.wire + f.stampBase.script
+			} else if t != nil && i < len(t.Options) && t.Options[i].Kind == packet.OptTimestamp {
+				val = t.Options[i].Val
+			}
+			out = append(out, fmt.Sprintf("TS val %d ecr %d", val, ecr))
+		case o.Kind == packet.OptMSS, o.Kind == packet.OptWScale, o.Kind == packet.OptSACKOK, o.Kind == packet.OptNOP, o.Kind == packet.OptEOL:
+			out = append(out, o.String())
+		default:
+			out = append(out, unknownOption(o.Kind, o.Data))
+		}
+	}
+	if got.BadOptions != nil {
+		out = append(out, got.BadOptions.Error())
+	}
+	return out
+}
+
+// text writes a packet of the flow as a script would, without its direction.
+func (f *flow) text(p *packet.Packet) string {
+	switch {
+	case p.TCP != nil:
+		t := p.TCP
+		syn := t.Flags&packet.SYN != 0
+		seq, ack := f.fromLocal(t.Seq, syn), f.fromRemote(t.Ack, syn)
+		if p.Src == f.remote.Addr() {
+			seq, ack = f.fromRemote(t.Seq, syn), f.fromLocal(t.Ack, syn)
+		}
+		s := flagText(t.Flags) + " " + seqText(seq, len(p.Payload))
+		if t.Flags&packet.ACK != 0 {
+			s += fmt.Sprintf(" ack %d", ack)
+		}
+		s += fmt.Sprintf(" win %d", t.Window)
+		if t.Flags&packet.URG != 0 {
+			s += fmt.Sprintf(" urg %d", t.Urgent)
+		}
+		if o := angle(f.optionTexts(t, nil)); o != "" {
+			s += " " + o
+		}
+		return s
+	case p.UDP != nil:
+		return fmt.Sprintf("udp (%d)", len(p.Payload))
+	case p.ICMP != nil:
+		return fmt.Sprintf("icmp %s code %d", icmpTypeText(p.ICMP.Type, p.Version), p.ICMP.Code)
+	}
+	return p.String()
+}
+
+// text writes the packet as the script has it, without its direction.
+func (pk *Packet) text() string {
+	switch {
+	case pk.TCP != nil:
+		t := pk.TCP
+		s := flagText(t.Flags) + " " + seqText(t.Seq, t.Len)
+		if t.Ack != nil {
+			s += fmt.Sprintf(" ack %d", *t.Ack)
+		}
+		if t.Win != nil {
+			s += fmt.Sprintf(" win %d", *t.Win)
+		}
+		if t.Urg != nil {
+			s += fmt.Sprintf(" urg %d", *t.Urg)
+		}
+		if t.AnyOptions {
+			return s + " <...>"
+		}
+		var opts []string
+		for _, o := range t.Options {
+			opts = append(opts, o.text())
+		}
+		if o := angle(opts); o != "" {
+			s += " " + o
+		}
+		return s
+	case pk.UDP != nil:
+		return fmt.Sprintf("udp (%d)", pk.UDP.Len)
+	default:
+		s := "icmp " + pk.ICMP.TypeName
+		if pk.ICMP.CodeName != "" {
+			s += " " + pk.ICMP.CodeName
+		}
+		return s
+	}
+}
