@@ -11,9 +11,7 @@ import (
 
 func TestMain(m *testing.M) {
 	netns.Init()
-	if len(os.Args) > 2 && os.Args[1] == testCommand {
-		os.Exit(runTestCommand(os.Args[2:]))
-	}
+	runTestCommand()
 	refs.SetLeakMode(refs.LeaksPanic)
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		refs.DoLeakCheck()

@@ -7,17 +7,53 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
-	"strconv"
 	"sync"
 	"testing"
-	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 )
+
+const nicID = 1
+
+// newStack is a netstack with one NIC on ep that has the given addresses.
+func newStack(t testing.TB, ep stack.LinkEndpoint, addrs ...string) *stack.Stack {
+	t.Helper()
+	s := stack.New(stack.Options{
+		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
+	})
+	if err := s.CreateNIC(nicID, ep); err != nil {
+		t.Fatalf("CreateNIC: %v", err)
+	}
+	for _, a := range addrs {
+		prefix := netip.MustParsePrefix(a)
+		pa := tcpip.ProtocolAddress{
+			Protocol:          header.IPv4ProtocolNumber,
+			AddressWithPrefix: tcpip.AddressWithPrefix{Address: tcpip.AddrFromSlice(prefix.Addr().AsSlice()), PrefixLen: prefix.Bits()},
+		}
+		if prefix.Addr().Is6() {
+			pa.Protocol = header.IPv6ProtocolNumber
+		}
+		if err := s.AddProtocolAddress(nicID, pa, stack.AddressProperties{}); err != nil {
+			t.Fatalf("AddProtocolAddress %s: %v", a, err)
+		}
+	}
+	s.SetRouteTable([]tcpip.Route{
+		{Destination: header.IPv4EmptySubnet, NIC: nicID},
+		{Destination: header.IPv6EmptySubnet, NIC: nicID},
+	})
+	return s
+}
+
+var stackAddrs = []string{"10.9.0.2/24", "fd00:9::2/64"}
 
 // A transfer starts with the client's request: a direction ('d' to the client, 'u' from it, 'p' for a
 // ping-pong of single bytes), and the number of bytes. After an upload the server answers with its SHA-256.
@@ -90,67 +126,4 @@ func patternSum(n int64) string {
 	h := sha256.New()
 	io.CopyN(h, &pattern{}, n)
 	return fmt.Sprintf("%x", h.Sum(nil))
-}
-
-// testCommand, as this program's first argument, makes it a client of serve instead of a test.
-const testCommand = "test-command"
-
-// runTestCommand prints to standard output what runSelf returns.
-//
-//	down|up|ping ADDR:PORT N    prints the SHA-256 of the bytes (for ping nothing), a space, and the seconds taken
-func runTestCommand(args []string) int {
-	fail := func(err error) int {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	if len(args) != 3 {
-		return fail(fmt.Errorf("test command: %q", args))
-	}
-	n, err := strconv.ParseInt(args[2], 10, 64)
-	if err != nil {
-		return fail(err)
-	}
-	addr, err := netip.ParseAddrPort(args[1])
-	if err != nil {
-		return fail(err)
-	}
-	c, err := net.DialTimeout("tcp", addr.String(), 5*time.Second)
-	if err != nil {
-		return fail(err)
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(50 * time.Second))
-	var sum []byte
-	begin := time.Now()
-	if _, err := c.Write(binary.BigEndian.AppendUint64([]byte(args[0][:1]), uint64(n))); err != nil {
-		return fail(err)
-	}
-	switch args[0] {
-	case "down":
-		h := sha256.New()
-		if got, err := io.CopyBuffer(h, struct{ io.Reader }{c}, make([]byte, 256<<10)); err != nil || got != n {
-			return fail(fmt.Errorf("read %d bytes of %d: %v", got, n, err))
-		}
-		sum = h.Sum(nil)
-	case "up":
-		if _, err := io.CopyBuffer(struct{ io.Writer }{c}, io.LimitReader(&pattern{}, n), make([]byte, 256<<10)); err != nil {
-			return fail(err)
-		}
-		sum = make([]byte, sha256.Size)
-		if _, err := io.ReadFull(c, sum); err != nil {
-			return fail(err)
-		}
-	case "ping":
-		b := []byte{0}
-		for range n {
-			if _, err := c.Write(b); err != nil {
-				return fail(err)
-			}
-			if _, err := io.ReadFull(c, b); err != nil {
-				return fail(err)
-			}
-		}
-	}
-	fmt.Printf("%x %f\n", sum, time.Since(begin).Seconds())
-	return 0
 }
