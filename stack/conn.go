@@ -317,104 +317,18 @@ const copyBufferSize = 64 << 10
 
 var copyBuffers = sync.Pool{New: func() any { return new([copyBufferSize]byte) }}
 
-// ReadFrom implements io.ReaderFrom: what r gives is read straight into the
-// stack's own buffers. Data is sent as soon as r has given some.
+// ReadFrom implements io.ReaderFrom. Data is sent as soon as r has given some.
 func (c *TCPConn) ReadFrom(r io.Reader) (int64, error) {
-	d := &c.fd.w
-	d.use.Lock()
-	defer d.use.Unlock()
-	var total int64
-	src := onceReader{r: r}
-	for {
-		if err := c.fd.ready(d); err != nil {
-			return total, c.error("readfrom", "write", err)
-		}
-		src.n, src.done = 0, false
-		n, err := c.fd.y.sendfile(c.fd.k, &src)
-		total += int64(max(n, 0))
-		switch {
-		case src.n != max(n, 0):
-			// The socket failed or its buffer was made smaller after r was read.
-			if err == nil || err == syscall.EAGAIN {
-				err = syscall.ENOBUFS
-			}
-			c.fd.k.ep.Abort()
-			return total, c.error("readfrom", "write", err)
-		case err == nil && n > 0:
-		case src.err == io.EOF:
-			return total, nil
-		case src.err != nil:
-			return total, src.err
-		case err == syscall.EAGAIN:
-			<-d.wake
-		case err != nil:
-			return total, c.error("readfrom", "write", err)
-		}
-		if src.err == io.EOF {
-			return total, nil
-		}
-		if src.err != nil {
-			return total, src.err
-		}
-	}
+	return copyThrough(c, r)
 }
 
-// onceReader is a tcpip.Payloader that reads from r once and remembers how that ended.
-type onceReader struct {
-	r    io.Reader
-	n    int
-	err  error
-	done bool
-}
-
-func (o *onceReader) Len() int { return copyBufferSize }
-
-func (o *onceReader) Read(b []byte) (int, error) {
-	if o.done {
-		return 0, io.EOF
-	}
-	o.done = true
-	// A reader may give nothing and no error; ask it again, as io.Copy does.
-	for range maxEmptyReads {
-		n, err := o.r.Read(b)
-		if n < 0 || n > len(b) {
-			panic("stack: io.Reader returned a count out of range")
-		}
-		o.n, o.err = n, err
-		if n > 0 || err != nil {
-			if n == 0 {
-				return 0, io.EOF
-			}
-			return n, nil
-		}
-	}
-	o.err = io.ErrNoProgress
-	return 0, io.EOF
-}
-
-// maxEmptyReads is bufio's limit for readers that make no progress.
-const maxEmptyReads = 100
-
-// sendfile sends what src gives in one read, as sendfile(2) does from a file.
-func (y *Sys) sendfile(k *socket, src *onceReader) (int, error) {
-	c := y.begin("sendfile")
-	n, err := k.send(src, netip.AddrPort{}, 0)
-	if err == syscall.EAGAIN && src.done && src.n == 0 {
-		n, err = 0, nil // src gave nothing
-	}
-	if c != nil {
-		c.end(int64(n), err, num(k.fd), text("-1"), text("NULL"), num(copyBufferSize))
-	}
-	return n, err
-}
-
-// WriteTo implements io.WriterTo.
-func (c *TCPConn) WriteTo(w io.Writer) (int64, error) {
+// copyThrough copies r to w through a pooled buffer until r ends.
+func copyThrough(w io.Writer, r io.Reader) (int64, error) {
 	buf := copyBuffers.Get().(*[copyBufferSize]byte)
 	defer copyBuffers.Put(buf)
 	var total int64
 	for {
-		n, err := c.Read(buf[:])
+		n, err := r.Read(buf[:])
 		if n > 0 {
 			m, werr := w.Write(buf[:n])
 			total += int64(m)
@@ -432,6 +346,11 @@ func (c *TCPConn) WriteTo(w io.Writer) (int64, error) {
 			return total, err
 		}
 	}
+}
+
+// WriteTo implements io.WriterTo.
+func (c *TCPConn) WriteTo(w io.Writer) (int64, error) {
+	return copyThrough(w, c)
 }
 
 // Close implements net.Conn.

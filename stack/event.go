@@ -128,10 +128,10 @@ type hub struct {
 	closed  bool
 	seq     uint64
 	subs    map[*Subscription]struct{}
-	pending map[*stack.PacketBuffer]*PacketEvent        // packets between link and socket
-	states  map[*tcp.Endpoint]tcp.EndpointState         // last state seen of endpoints in use
-	quit    chan struct{}                               // ends the watcher
-	kick    chan struct{}                               // wakes the watcher
+	pending map[*stack.PacketBuffer]*PacketEvent // packets between link and socket
+	states  map[*tcp.Endpoint]tcp.EndpointState  // last state seen of endpoints in use
+	quit    chan struct{}                        // ends the watcher
+	kick    chan struct{}                        // wakes the watcher
 	wg      sync.WaitGroup
 }
 

@@ -111,7 +111,9 @@ func ParseScope(s string) (Scope, bool) {
 func (s Scope) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText reads the name.
-func (s *Scope) UnmarshalText(b []byte) error { return unmarshalName(s, "scope", string(b), ParseScope) }
+func (s *Scope) UnmarshalText(b []byte) error {
+	return unmarshalName(s, "scope", string(b), ParseScope)
+}
 
 // RouteProtocol says who made a route (rtnetlink(7), RTPROT_*).
 type RouteProtocol uint8

@@ -65,10 +65,10 @@ type Sys struct {
 	max int
 
 	mu      sync.Mutex
-	files   []file                    // by fd; nil: free
-	free    []uint64                  // bitmap of free fds below len(files)
-	hint    int                       // no free fd in words below this one
-	open    int                       // files in use, with those reserved
+	files   []file                     // by fd; nil: free
+	free    []uint64                   // bitmap of free fds below len(files)
+	hint    int                        // no free fd in words below this one
+	open    int                        // files in use, with those reserved
 	byEP    map[tcpip.Endpoint]*socket // sockets by endpoint
 	stopped bool
 }

@@ -22,14 +22,15 @@ type queuer interface {
 // endpoint: here the socket of a packet is known, and steering may change it.
 type tcpProtocol struct {
 	stack.TransportProtocol
-	queue queuer
-	s     *Stack
-	pause sync.Mutex // one quiesce at a time
+	stack.SendBufSizeProto // netstack asks its TCP for it
+	queue                  queuer
+	s                      *Stack
+	pause                  sync.Mutex // one quiesce at a time
 }
 
 func (s *Stack) newTCP(ns *stack.Stack) stack.TransportProtocol {
 	p := tcp.NewProtocol(ns)
-	s.tcp = &tcpProtocol{TransportProtocol: p, queue: p.(queuer), s: s}
+	s.tcp = &tcpProtocol{TransportProtocol: p, SendBufSizeProto: p.(stack.SendBufSizeProto), queue: p.(queuer), s: s}
 	return s.tcp
 }
 
