@@ -150,6 +150,12 @@ func (s *Stack) normalize(rt *Route) error {
 		}
 	}
 	f := familyOf(rt.Dst.Addr())
+	if rt.Protocol == ProtoUnspec {
+		rt.Protocol = ProtoBoot
+	}
+	if rt.Protocol != ProtoKernel {
+		rt.impliedScope(f)
+	}
 	for _, a := range []netip.Addr{rt.Gateway, rt.PrefSrc} {
 		if a.IsValid() && familyOf(a) != f {
 			return fmt.Errorf("%s is not an %s address", a, f)
@@ -172,11 +178,36 @@ func (s *Stack) normalize(rt *Route) error {
 		}
 	default:
 		rt.Dev = ""
+		if f == IPv6 {
+			rt.Dev = "lo" // ip6_route_info_create
+		}
 	}
 	if s.fwd && rt.Type == Local && rt.Protocol != ProtoKernel {
 		return fmt.Errorf("a forwarding stack takes packets for its own addresses only, not for prefixes: %w", syscall.EOPNOTSUPP)
 	}
 	return nil
+}
+
+// impliedScope fills in the scope and metric that a route has unless one is
+// given: iproute2 infers the scope of IPv4 routes, IPv6 has none, and the kernel
+// gives IPv6 routes the metric IP6_RT_PRIO_USER.
+func (rt *Route) impliedScope(f Family) {
+	if f == IPv6 {
+		rt.Scope = ScopeGlobal
+		if rt.Metric == 0 {
+			rt.Metric = 1024
+		}
+		return
+	}
+	if rt.Scope != ScopeGlobal {
+		return
+	}
+	switch {
+	case rt.Type == Local:
+		rt.Scope = ScopeHost
+	case rt.Type == Broadcast, rt.Type == Multicast, rt.Type == Unicast && !rt.Gateway.IsValid():
+		rt.Scope = ScopeLink
+	}
 }
 
 func (s *Stack) devFor(gw netip.Addr) (string, bool) {

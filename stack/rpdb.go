@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/gaissmai/bart"
@@ -155,8 +156,10 @@ func (p *RouteProtocol) UnmarshalText(b []byte) error {
 }
 
 // Route is one entry of a routing table. The zero values of Gateway, PrefSrc
-// and Dev mean "none"; Table zero means the table that Type implies (local for
-// Local, Broadcast and Multicast, else main), as in ip-route(8).
+// and Dev mean "none". AddRoute fills in what ip-route(8) implies: Table zero
+// means the table that Type implies (local for Local, Broadcast and Multicast,
+// else main), Protocol zero means boot, an IPv4 route's Scope zero the scope that
+// its type and gateway imply, an IPv6 route's Metric zero 1024.
 type Route struct {
 	Type     RouteType     `json:"type"`
 	Dst      netip.Prefix  `json:"dst"`
@@ -167,6 +170,57 @@ type Route struct {
 	Scope    Scope         `json:"scope"`
 	PrefSrc  netip.Addr    `json:"prefsrc,omitzero"`
 	Metric   uint32        `json:"metric,omitempty"`
+}
+
+// String writes the route as `ip route show` does, without the space that
+// iproute2 puts at the end of a line.
+func (r Route) String() string {
+	v6 := r.Dst.Addr().Is6()
+	var b strings.Builder
+	if r.Type != Unicast {
+		b.WriteString(r.Type.String() + " ")
+	}
+	b.WriteString(dstName(r.Dst))
+	if r.Gateway.IsValid() {
+		b.WriteString(" via " + r.Gateway.String())
+	}
+	if r.Dev != "" {
+		b.WriteString(" dev " + r.Dev)
+	}
+	if r.Protocol != ProtoBoot {
+		b.WriteString(" proto " + r.Protocol.String())
+	}
+	if r.Scope != ScopeGlobal {
+		b.WriteString(" scope " + r.Scope.String())
+	}
+	if r.PrefSrc.IsValid() {
+		b.WriteString(" src " + r.PrefSrc.String())
+	}
+	if v6 || r.Metric != 0 {
+		fmt.Fprintf(&b, " metric %d", r.Metric)
+	}
+	if v6 {
+		if n := linuxErrno[r.Type]; n != 0 {
+			fmt.Fprintf(&b, " error -%d", n)
+		}
+		b.WriteString(" pref medium")
+	}
+	return b.String()
+}
+
+// linuxErrno is the errno that the kernel stores with an IPv6 route
+// (ip6_rt_type_to_error), by Linux's numbers on every OS.
+var linuxErrno = map[RouteType]int{Unreachable: 113, Prohibit: 13, Blackhole: 22, Throw: 11}
+
+// dstName writes a destination as iproute2 does: "default", an address, a prefix.
+func dstName(p netip.Prefix) string {
+	switch {
+	case p.Bits() == 0:
+		return "default"
+	case p.IsSingleIP():
+		return p.Addr().String()
+	}
+	return p.String()
 }
 
 // RuleAction is what a rule does with a packet it selects.
@@ -218,6 +272,37 @@ type Rule struct {
 	OIF      string       `json:"oif,omitempty"`
 	Action   RuleAction   `json:"action"`
 	Table    TableID      `json:"table,omitempty"` // for ActionLookup
+}
+
+// String writes the rule as `ip rule show` does.
+func (r Rule) String() string { return fmt.Sprintf("%d:\t%s", r.Priority, r.selector()) }
+
+// selector is the rule without its priority.
+func (r Rule) selector() string {
+	var b strings.Builder
+	if r.Not {
+		b.WriteString("not ")
+	}
+	b.WriteString("from ")
+	if r.From.IsValid() && r.From.Bits() > 0 {
+		b.WriteString(dstName(r.From))
+	} else {
+		b.WriteString("all")
+	}
+	if r.To.IsValid() {
+		b.WriteString(" to " + dstName(r.To))
+	}
+	if r.IIF != "" {
+		b.WriteString(" iif " + r.IIF)
+	}
+	if r.OIF != "" {
+		b.WriteString(" oif " + r.OIF)
+	}
+	b.WriteString(" " + r.Action.String())
+	if r.Action == ActionLookup {
+		b.WriteString(" " + r.Table.String())
+	}
+	return b.String()
 }
 
 // RouteQuery asks where a packet would go.

@@ -268,14 +268,18 @@ func (s *Stack) explainSocket(ep stack.TransportEndpoint, id stack.TransportEndp
 			return won
 		}
 	}
+	noAddr, noPort := "nobody listens on exactly this address and port", "nobody listens on this port"
+	if t.Network == "udp" {
+		noAddr, noPort = "no socket is bound to exactly this address and port", "no socket is bound to this port"
+	}
 	bound := won != nil && boundAddr(won).IsValid()
-	try(StepAddrPort, t.Dst.String(), "nobody listens on exactly this address and port", bound)
+	try(StepAddrPort, t.Dst.String(), noAddr, bound)
 	if bound {
 		l.Answer = "the listener on this address"
 		return won
 	}
 	any := "*:" + portString(t.Dst.Port())
-	try(StepPort, any, "nobody listens on this port", won != nil)
+	try(StepPort, any, noPort, won != nil)
 	switch {
 	case won != nil:
 		l.Answer = "the listener on any address"
