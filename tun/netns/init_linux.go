@@ -3,6 +3,7 @@ package netns
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"os/signal"
@@ -40,7 +41,10 @@ func Init() {
 // runInit is the life of the first process. It ends when the maker closes the socket or dies; then the
 // kernel kills every other process of the PID namespace.
 func runInit() error {
-	unix.CloseOnExec(initFD)
+	// Commands get the descriptors sent for them, and none that our maker happened to inherit.
+	if err := unix.CloseRange(initFD, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		unix.CloseOnExec(initFD) // before Linux 5.11
+	}
 	file := os.NewFile(initFD, "control")
 	c, err := net.FileConn(file)
 	if err != nil {

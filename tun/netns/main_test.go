@@ -1,0 +1,13 @@
+package netns
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	Init()
+	runHelper()
+	goleak.VerifyTestMain(m)
+}
