@@ -1,0 +1,176 @@
+// Package instance ties a running catflap together: a link, the userspace stack
+// on it, the cat server on the stack, and the control socket. It is where tun and
+// stack, which do not know each other, meet.
+package instance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/catflap/catflap/app/cats"
+	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/tun"
+)
+
+// Defaults of a Config, as the command line documents them.
+const (
+	DefaultPort  = 80
+	DefaultDrain = 5 * time.Second
+)
+
+// DefaultAddrs are the stack's addresses, and DefaultHostAddrs those of the other
+// end of the link.
+var (
+	DefaultAddrs     = []netip.Prefix{netip.MustParsePrefix("10.9.0.2/24"), netip.MustParsePrefix("fd00:9::2/64")}
+	DefaultHostAddrs = []netip.Prefix{netip.MustParsePrefix("10.9.0.1/24"), netip.MustParsePrefix("fd00:9::1/64")}
+)
+
+// Config describes an instance.
+type Config struct {
+	Addrs []netip.Prefix // the stack's; if empty, DefaultAddrs
+	Peers []netip.Addr   // hosts at the other end of the link: the default routes lead to the first of each family
+	TCP   stack.TCPConfig
+
+	Logger *slog.Logger // if nil, nothing is logged
+}
+
+// Instance is a running stack with its cat server. Close releases everything.
+type Instance struct {
+	dev    *tun.Device
+	stack  *stack.Stack
+	server *cats.Server
+	log    *slog.Logger
+
+	serving sync.WaitGroup
+	failed  chan error // capacity 1: why the instance cannot go on
+	quit    chan struct{}
+	close   func() error
+}
+
+// Start makes an instance on dev, which it closes on Close, and on error.
+func Start(cfg Config, dev *tun.Device) (*Instance, error) {
+	i, err := start(cfg, stack.Link{Name: dev.Name(), Endpoint: dev.Endpoint()})
+	if err != nil {
+		dev.Close()
+		return nil, err
+	}
+	i.dev = dev
+	i.serving.Go(func() {
+		select {
+		case <-dev.Done():
+			i.fail(fmt.Errorf("device %s: %w", dev.Name(), dev.Err()))
+		case <-i.quit:
+		}
+	})
+	return i, nil
+}
+
+func start(cfg Config, link stack.Link) (*Instance, error) {
+	if len(cfg.Addrs) == 0 {
+		cfg.Addrs = DefaultAddrs
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	link.Addrs = cfg.Addrs
+	s, err := stack.New(stack.Config{
+		Links:  []stack.Link{link},
+		Routes: defaultRoutes(link.Name, cfg.Peers),
+		TCP:    cfg.TCP,
+		Logger: cfg.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	i := &Instance{stack: s, log: cfg.Logger, failed: make(chan error, 1), quit: make(chan struct{})}
+	i.close = sync.OnceValue(i.shut)
+	return i, nil
+}
+
+func defaultRoutes(dev string, peers []netip.Addr) (routes []stack.Route) {
+	seen := map[bool]bool{}
+	for _, p := range peers {
+		if v6 := p.Is6(); !seen[v6] {
+			seen[v6] = true
+			any := netip.IPv4Unspecified()
+			if v6 {
+				any = netip.IPv6Unspecified()
+			}
+			routes = append(routes, stack.Route{Dst: netip.PrefixFrom(any, 0), Gateway: p, Dev: dev, Protocol: stack.ProtoStatic})
+		}
+	}
+	return routes
+}
+
+// Serve starts the cat server on a port of every address of the stack, IPv4 and
+// IPv6 each with a listener of its own, as most servers on Linux have.
+func (i *Instance) Serve(port uint16) error {
+	i.server = cats.NewServer(cats.Config{Logger: i.log, ConnInfo: connInfo})
+	for _, network := range []string{"tcp4", "tcp6"} {
+		l, err := i.stack.Listen(network, fmt.Sprintf(":%d", port))
+		if err != nil {
+			return fmt.Errorf("cat server: %w", err)
+		}
+		i.serving.Go(func() {
+			if err := i.server.Serve(l); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+				i.fail(fmt.Errorf("cat server: %w", err))
+			}
+		})
+	}
+	return nil
+}
+
+// connInfo is what /conn answers: the socket as the stack sees it.
+func connInfo(c net.Conn) any {
+	if c, ok := c.(*stack.TCPConn); ok {
+		return c.Info()
+	}
+	return nil
+}
+
+func (i *Instance) fail(err error) {
+	select {
+	case i.failed <- err:
+	default:
+	}
+}
+
+// Stack returns the instance's stack.
+func (i *Instance) Stack() *stack.Stack { return i.stack }
+
+// Failed yields why the instance cannot go on: its device is gone, or its server failed.
+func (i *Instance) Failed() <-chan error { return i.failed }
+
+// Drain stops accepting connections and waits until running requests are answered
+// or ctx ends.
+func (i *Instance) Drain(ctx context.Context) error {
+	if i.server == nil {
+		return nil
+	}
+	return i.server.Shutdown(ctx)
+}
+
+// Close ends the instance at once: server, stack, device, in this order. It waits
+// for every goroutine.
+func (i *Instance) Close() error { return i.close() }
+
+func (i *Instance) shut() error {
+	close(i.quit)
+	var errs []error
+	if i.server != nil {
+		errs = append(errs, i.server.Close())
+	}
+	errs = append(errs, i.stack.Close())
+	if i.dev != nil {
+		errs = append(errs, i.dev.Close())
+	}
+	i.serving.Wait()
+	return errors.Join(errs...)
+}

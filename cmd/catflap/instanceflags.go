@@ -1,0 +1,134 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/catflap/catflap/app/instance"
+	"github.com/catflap/catflap/tun"
+)
+
+// instanceFlags are the flags that run, serve and get share.
+type instanceFlags struct {
+	dev       string
+	addrs     []string
+	hostAddrs []string
+	port      int
+	driver    string
+	mtu       int
+	queues    int
+	drain     time.Duration
+}
+
+// add defines the flags; with no device, those of the TUN device are left out.
+func (f *instanceFlags) add(c *cobra.Command, device bool) {
+	fs := c.Flags()
+	fs.StringArrayVar(&f.addrs, "addr", prefixStrings(instance.DefaultAddrs), "`PREFIX` of the stack, once for each address")
+	fs.StringArrayVar(&f.hostAddrs, "host-addr", prefixStrings(instance.DefaultHostAddrs), "`PREFIX` of the other end, once for each address")
+	fs.IntVar(&f.port, "port", instance.DefaultPort, "`PORT` of the cat server")
+	fs.IntVar(&f.mtu, "mtu", tun.DefaultMTU, "MTU of the link in `BYTES`")
+	if device {
+		fs.StringVar(&f.dev, "dev", tun.DefaultName, "`NAME` of the TUN device")
+		fs.StringVar(&f.driver, "driver", "auto", "TUN driver: auto, offload or water")
+		fs.IntVar(&f.queues, "queues", 1, "`NUMBER` of device queues")
+		fs.DurationVar(&f.drain, "drain", instance.DefaultDrain, "how long running requests may take after SIGTERM")
+	}
+}
+
+func prefixStrings(ps []netip.Prefix) (out []string) {
+	for _, p := range ps {
+		out = append(out, p.String())
+	}
+	return out
+}
+
+// setup is what the flags say, checked.
+type setup struct {
+	instance  instance.Config
+	device    tun.Config
+	hostAddrs []netip.Prefix
+	port      uint16
+	drain     time.Duration
+}
+
+func (f *instanceFlags) parse(log *slog.Logger) (setup, error) {
+	s := setup{drain: f.drain}
+	var err error
+	if s.instance.Addrs, err = parsePrefixes("--addr", f.addrs); err != nil {
+		return s, err
+	}
+	if s.hostAddrs, err = parsePrefixes("--host-addr", f.hostAddrs); err != nil {
+		return s, err
+	}
+	for _, p := range s.hostAddrs {
+		s.instance.Peers = append(s.instance.Peers, p.Addr())
+	}
+	if f.port < 1 || f.port > 65535 {
+		return s, usagef("--port %d: out of range; the range is 1..65535", f.port)
+	}
+	s.port = uint16(f.port)
+	if f.drain < 0 {
+		return s, usagef("--drain %s: want a duration of 0 or more", f.drain)
+	}
+	driver, err := tun.ParseDriver(f.driver)
+	if f.driver != "" && err != nil {
+		return s, usagef("--driver %s: want auto, offload or water", f.driver)
+	}
+	s.device = tun.Config{Name: f.dev, MTU: f.mtu, Queues: f.queues, Driver: driver, Logger: log}
+	if f.mtu == 0 {
+		return s, usagef("--mtu 0: out of range; the range is %d..%d", tun.MinMTU, tun.MaxMTU)
+	}
+	if err := s.device.Validate(); err != nil {
+		var ce *tun.ConfigError
+		if asConfigError(err, &ce) {
+			return s, usagef("--%s %v: out of range; the range is %s", flagName(ce.Field), ce.Value, ce.Want)
+		}
+		return s, err
+	}
+	for _, p := range append(append([]netip.Prefix{}, s.instance.Addrs...), s.hostAddrs...) {
+		if p.Addr().Is6() && f.mtu < tun.MinMTUIPv6 {
+			return s, &usageError{
+				msg:    fmt.Sprintf("--mtu %d: too small for the IPv6 address %s, which needs at least %d", f.mtu, p, tun.MinMTUIPv6),
+				remedy: "give IPv4 addresses only: --addr 10.9.0.2/24 --host-addr 10.9.0.1/24",
+			}
+		}
+	}
+	s.instance.Logger = log
+	return s, nil
+}
+
+// flagName is the flag of a field of tun.Config.
+func flagName(field string) string {
+	if field == "name" {
+		return "dev"
+	}
+	return field
+}
+
+func parsePrefixes(flag string, in []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, s := range in {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, usagef("%s %s: want an address with a prefix length, such as 10.9.0.2/24", flag, s)
+		}
+		a := p.Addr()
+		if a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.Is4In6() {
+			return nil, usagef("%s %s: want a unicast address of a link", flag, s)
+		}
+		for _, o := range out {
+			if o.Addr() == a {
+				return nil, usagef("%s %s: given twice", flag, s)
+			}
+		}
+		out = append(out, p)
+	}
+	if len(out) == 0 {
+		return nil, usagef("%s: want at least one address", flag)
+	}
+	return out, nil
+}

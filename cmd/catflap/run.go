@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/catflap/catflap/app/instance"
+	"github.com/catflap/catflap/tun"
+	"github.com/catflap/catflap/tun/netns"
+)
+
+func asConfigError(err error, target **tun.ConfigError) bool { return errors.As(err, target) }
+
+func (e *env) logger() *slog.Logger {
+	level := slog.LevelWarn
+	if e.verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level}))
+}
+
+func newRun(e *env) *cobra.Command {
+	var f instanceFlags
+	var trace bool
+	c := &cobra.Command{
+		Use:   "run [flags] [-- CMD ARG...]",
+		Short: "Run a command in a private network namespace that leads to the stack",
+		Long: `run makes a private network namespace (as root, or as a user through a user namespace), opens
+the TUN device in it, starts the stack and the cat server outside of it, and runs CMD inside:
+by default an interactive shell. It exits with CMD's status.`,
+		Example: `  catflap run -- curl -s http://10.9.0.2/
+  catflap run --trace -- curl -s 'http://[fd00:9::2]/'
+  catflap run`,
+		RunE: func(c *cobra.Command, args []string) error {
+			return runInNamespace(c.Context(), e, &f, trace, args)
+		},
+	}
+	f.add(c, true)
+	c.Flags().BoolVar(&trace, "trace", false, "print each packet's way through the stack and each socket call to stderr")
+	return c
+}
+
+func runInNamespace(ctx context.Context, e *env, f *instanceFlags, trace bool, args []string) error {
+	s, err := f.parse(e.logger())
+	if err != nil {
+		return err
+	}
+	if len(args) == 0 {
+		args = []string{shell(e)}
+	}
+	// Signals go to the command; catflap ends when it does.
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	defer signal.Stop(signals)
+
+	ns, err := netns.Start(ctx, netns.Config{Device: s.device, HostAddrs: s.hostAddrs})
+	if err != nil {
+		return fmt.Errorf("run: %w", err)
+	}
+	defer ns.Close()
+	i, err := instance.Start(s.instance, ns.Device())
+	if err != nil {
+		return fmt.Errorf("run: %w", err)
+	}
+	defer i.Close()
+	var tr *tracer
+	if trace {
+		tr = startTrace(e, i.Stack())
+		defer tr.stop()
+	}
+	if err := i.Serve(s.port); err != nil {
+		return err
+	}
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case err := <-i.Failed():
+			cancel(err)
+		case <-ctx.Done():
+		}
+	}()
+	status, err := ns.Run(ctx, netns.Command{
+		Args: args, Env: commandEnv(), Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Signals: signals,
+	})
+	if cause := context.Cause(ctx); cause != nil && err != nil {
+		err = cause
+	}
+	if err != nil {
+		return fmt.Errorf("run: %w", err)
+	}
+	if tr != nil {
+		tr.settle(i.Stack())
+	}
+	if status != 0 {
+		return statusError(status)
+	}
+	return nil
+}
+
+func shell(e *env) string {
+	if s := e.getenv("SHELL"); s != "" {
+		return s
+	}
+	return "/bin/sh"
+}
+
+// commandEnv is the environment of the command: catflap itself is in its PATH.
+func commandEnv() []string {
+	env := os.Environ()
+	if _, err := exec.LookPath("catflap"); err == nil {
+		return env
+	}
+	exe, err := os.Executable()
+	if err != nil || filepath.Base(exe) != "catflap" {
+		return env
+	}
+	return append(env, "PATH="+os.Getenv("PATH")+string(os.PathListSeparator)+filepath.Dir(exe))
+}
