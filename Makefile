@@ -1,0 +1,50 @@
+# catflap: `make run` to see it work, `make test` before a commit, `make help` for the rest.
+
+GO      ?= go
+BIN     := bin/catflap
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+FUZZTIME ?= 30s
+
+.PHONY: help
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/catflap
+	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BIN) ./cmd/catflap
+
+.PHONY: run
+run: build ## a real curl fetches a cat's greeting through a real TUN device; ends by itself
+	@test/run.sh $(BIN)
+
+.PHONY: deps
+deps: ## install what the tests need (as root, with apt-get), or say what is missing
+	@test/deps.sh
+
+.PHONY: test
+test: deps ## all tests, with the race detector
+	CATFLAP_REQUIRE=$(CATFLAP_REQUIRE) $(GO) test -race -timeout 10m ./...
+
+.PHONY: lint
+lint: ## gofmt, go vet on three systems, staticcheck
+	@test -z "$$(gofmt -l .)" || { echo "gofmt wants to change:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	GOOS=darwin $(GO) vet ./...
+	GOOS=windows $(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME (30s)
+	@test/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## the full side-by-side benchmark (root; about an hour)
+	$(GO) run ./test/bench
+
+.PHONY: bench-quick
+bench-quick: ## the main ratios to the kernel (root; under 3 minutes)
+	$(GO) run ./test/bench -quick
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
