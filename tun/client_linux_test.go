@@ -10,6 +10,8 @@ import (
 	"os"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // testCommand, as this program's first argument, makes it a client of serve instead of a test.
@@ -18,6 +20,8 @@ const testCommand = "test-command"
 // runTestCommand ends this program, if it is such a client, after printing what runSelf returns:
 //
 //	down|up|ping ADDR:PORT N    prints the SHA-256 of the bytes (for ping nothing), a space, and the seconds taken
+//	Down|Up ADDR:PORT N         the same without looking at the bytes
+//	raw ADDR:PORT 1             sends one TCP segment with a wrong checksum
 func runTestCommand() {
 	if len(os.Args) > 2 && os.Args[1] == testCommand {
 		os.Exit(transfer(os.Args[2:]))
@@ -39,6 +43,12 @@ func transfer(args []string) int {
 	addr, err := netip.ParseAddrPort(args[1])
 	if err != nil {
 		return fail(err)
+	}
+	if args[0] == "raw" {
+		if err := sendRaw(addr); err != nil {
+			return fail(err)
+		}
+		return 0
 	}
 	c, err := net.DialTimeout("tcp", addr.String(), 5*time.Second)
 	if err != nil {
@@ -66,6 +76,20 @@ func transfer(args []string) int {
 		if _, err := io.ReadFull(c, sum); err != nil {
 			return fail(err)
 		}
+	case "Down":
+		if got, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{c}, make([]byte, 256<<10)); err != nil || got != n {
+			return fail(fmt.Errorf("read %d bytes of %d: %v", got, n, err))
+		}
+	case "Up":
+		zeros := make([]byte, 256<<10)
+		for left := n; left > 0; left -= int64(len(zeros)) {
+			if _, err := c.Write(zeros[:min(left, int64(len(zeros)))]); err != nil {
+				return fail(err)
+			}
+		}
+		if _, err := io.ReadFull(c, zeros[:sha256.Size]); err != nil {
+			return fail(err)
+		}
 	case "ping":
 		b := []byte{0}
 		for range n {
@@ -79,4 +103,19 @@ func transfer(args []string) int {
 	}
 	fmt.Printf("%x %f\n", sum, time.Since(begin).Seconds())
 	return 0
+}
+
+// sendRaw sends a SYN whose checksum is wrong.
+func sendRaw(to netip.AddrPort) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_TCP)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	syn := make([]byte, 20)
+	binary.BigEndian.PutUint16(syn, 12345)
+	binary.BigEndian.PutUint16(syn[2:], to.Port())
+	syn[12], syn[13] = 5<<4, 2
+	syn[16], syn[17] = 0xde, 0xad
+	return unix.Sendto(fd, syn, 0, &unix.SockaddrInet4{Addr: to.Addr().As4()})
 }

@@ -1,9 +1,13 @@
 package tun_test
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/catflap/catflap/tun"
 )
@@ -15,10 +19,10 @@ func TestTransfer(t *testing.T) {
 		queues int
 		size   int64
 	}{
-		{tun.Offload, 1, 64 << 20},
-		{tun.Offload, 2, 32 << 20},
-		{tun.Water, 1, 4 << 20},
-		{tun.Water, 2, 4 << 20},
+		{tun.Offload, 1, 32 << 20},
+		{tun.Offload, 2, 16 << 20},
+		{tun.Water, 1, 2 << 20},
+		{tun.Water, 2, 2 << 20},
 	} {
 		t.Run(fmt.Sprintf("%v-%d", tc.driver, tc.queues), func(t *testing.T) {
 			ns := startNS(t, tun.Config{Driver: tc.driver, Queues: tc.queues})
@@ -43,6 +47,7 @@ func TestTransfer(t *testing.T) {
 						packets, gso = after.RxPackets-before.RxPackets, after.RxGSOPackets-before.RxGSOPackets
 					}
 					segments := uint64(tc.size / 1448)
+					t.Logf("%s %s: %d packets (%d GSO) for %d segments", direction, addr, packets, gso, segments)
 					if tc.driver == tun.Offload && (packets > segments/4 || gso == 0) {
 						t.Errorf("%s %s: %d packets (%d GSO) for %d segments: offload does not work", direction, addr, packets, gso, segments)
 					}
@@ -55,5 +60,123 @@ func TestTransfer(t *testing.T) {
 				t.Errorf("dropped what was good: %+v", s)
 			}
 		})
+	}
+}
+
+// TestLinkDeleted: the removal of the interface by a command, under load, is reported.
+func TestLinkDeleted(t *testing.T) {
+	ns := startNS(t, tun.Config{})
+	dev := ns.Device()
+	serve(t, newStack(t, dev.Endpoint(), stackAddrs...))
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	transfer := make(chan error)
+	go func() {
+		_, err := output(ns, exe, testCommand, "down", "10.9.0.2:80", "1000000000000")
+		transfer <- err
+	}()
+	for dev.Stats().TxGSOPackets < 100 {
+		select {
+		case err := <-transfer:
+			t.Fatal(err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	begin := time.Now()
+	run(t, ns, "ip", "link", "del", "cat0")
+	select {
+	case <-dev.Done():
+		t.Logf("%v after %v", dev.Err(), time.Since(begin))
+	case <-time.After(time.Second):
+		t.Fatal("not noticed within a second")
+	}
+	if !errors.Is(dev.Err(), tun.ErrGone) {
+		t.Errorf("Err is %v, want ErrGone", dev.Err())
+	}
+	ns.Close()
+	if err := <-transfer; err == nil {
+		t.Error("the transfer succeeded")
+	}
+}
+
+// TestCloseUnderLoad: Close neither hangs nor panics while packets go both ways.
+func TestCloseUnderLoad(t *testing.T) {
+	for _, driver := range []tun.Driver{tun.Offload, tun.Water} {
+		ns := startNS(t, tun.Config{Driver: driver, Queues: 2})
+		dev := ns.Device()
+		serve(t, newStack(t, dev.Endpoint(), stackAddrs...))
+		exe, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var transfers sync.WaitGroup
+		for _, direction := range []string{"down", "up", "down", "up"} {
+			transfers.Go(func() { output(ns, exe, testCommand, direction, "10.9.0.2:80", "1000000000000") })
+		}
+		for s := dev.Stats(); s.TxPackets < 200 || s.RxPackets < 200; s = dev.Stats() {
+			time.Sleep(time.Millisecond)
+		}
+		closed := make(chan error)
+		go func() { closed <- dev.Close() }()
+		select {
+		case err := <-closed:
+			if err != nil {
+				t.Errorf("%v: Close: %v", driver, err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%v: Close hangs", driver)
+		}
+		ns.Close()
+		transfers.Wait()
+	}
+}
+
+// TestReject: frames that lie are dropped and counted on the whole way in, and the stack goes on.
+func TestReject(t *testing.T) {
+	ns := startNS(t, tun.Config{})
+	dev := ns.Device()
+	serve(t, newStack(t, dev.Endpoint(), stackAddrs...))
+	// A raw socket leaves the checksum to its user: this one's is wrong.
+	runSelf(t, ns, "raw", "10.9.0.2:80", "1")
+	deadline := time.Now().Add(5 * time.Second)
+	for dev.Stats().RxDroppedBadChecksum != 1 {
+		if time.Now().After(deadline) {
+			t.Fatalf("%+v, want one packet dropped for its checksum", dev.Stats())
+		}
+		time.Sleep(time.Millisecond)
+	}
+	want := patternSum(1000)
+	if got := strings.Fields(runSelf(t, ns, "down", "10.9.0.2:80", "1000"))[0]; got != want {
+		t.Errorf("SHA-256 %s, want %s", got, want)
+	}
+}
+
+// BenchmarkTransfer is bulk traffic and ping-pong between the kernel's TCP and netstack's.
+func BenchmarkTransfer(b *testing.B) {
+	for _, driver := range []tun.Driver{tun.Offload, tun.Water} {
+		for _, direction := range []string{"Down", "Up", "ping"} {
+			b.Run(fmt.Sprintf("%v/%s", driver, direction), func(b *testing.B) {
+				ns := startNS(b, tun.Config{Driver: driver})
+				serve(b, newStack(b, ns.Device().Endpoint(), stackAddrs...))
+				n := int64(4 << 30)
+				switch {
+				case direction == "ping":
+					n = 20000
+				case driver == tun.Water:
+					n = 64 << 20
+				}
+				for b.Loop() {
+					var seconds float64
+					fmt.Sscan(strings.TrimLeft(runSelf(b, ns, direction, "10.9.0.2:80", fmt.Sprint(n)), "0123456789abcdef"), &seconds)
+					if direction == "ping" {
+						b.ReportMetric(seconds/float64(n)*1e6, "µs/round-trip")
+					} else {
+						b.ReportMetric(float64(n)*8/seconds/1e9, "Gbit/s")
+					}
+				}
+			})
+		}
 	}
 }

@@ -217,29 +217,35 @@ type offloadReader struct {
 // read delivers frames until the queue is empty and waiting is left to the poller (nil), or until the
 // queue fails or is closed.
 func (r *offloadReader) read() error {
-	setIovec(&r.iov[0], r.hdr[:])
 	for {
-		r.buf.refill(func(i int, memory []byte) { setIovec(&r.iov[1+i], memory) })
-		n, _, errno := unix.Syscall(unix.SYS_READV, uintptr(r.queue.fd), uintptr(unsafe.Pointer(&r.iov[0])), uintptr(len(r.iov)))
-		switch errno {
+		switch errno := r.next(); errno {
 		case 0:
 			r.spin.found()
-			r.deliver(int(n))
-			if r.queue.isClosed() {
-				return os.ErrClosed
-			}
 		case unix.EINTR:
 		case unix.EAGAIN:
-			if r.queue.isClosed() {
-				return os.ErrClosed
-			}
 			if !r.spin.again() {
 				return nil
 			}
 		default:
 			return queueError(errno)
 		}
+		if r.queue.isClosed() {
+			return os.ErrClosed
+		}
 	}
+}
+
+// next reads and delivers one frame.
+func (r *offloadReader) next() syscall.Errno {
+	if r.iov[0].Base == nil {
+		setIovec(&r.iov[0], r.hdr[:])
+	}
+	r.buf.refill(func(i int, memory []byte) { setIovec(&r.iov[1+i], memory) })
+	n, _, errno := unix.Syscall(unix.SYS_READV, uintptr(r.queue.fd), uintptr(unsafe.Pointer(&r.iov[0])), uintptr(len(r.iov)))
+	if errno == 0 {
+		r.deliver(int(n))
+	}
+	return errno
 }
 
 func (r *offloadReader) deliver(n int) {

@@ -59,7 +59,8 @@ func output(ns *netns.Namespace, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var stdout, stderr bytes.Buffer
-	status, err := ns.Run(ctx, netns.Command{Args: args, Stdout: &stdout, Stderr: &stderr})
+	env := append(os.Environ(), "GORACE=atexit_sleep_ms=0") // by default a program under the race detector sleeps a second at its end
+	status, err := ns.Run(ctx, netns.Command{Args: args, Env: env, Stdout: &stdout, Stderr: &stderr})
 	if err == nil && status != 0 {
 		err = fmt.Errorf("%q: exit status %d: %s", args, status, stderr.String())
 	}

@@ -55,8 +55,9 @@ func newStack(t testing.TB, ep stack.LinkEndpoint, addrs ...string) *stack.Stack
 
 var stackAddrs = []string{"10.9.0.2/24", "fd00:9::2/64"}
 
-// A transfer starts with the client's request: a direction ('d' to the client, 'u' from it, 'p' for a
-// ping-pong of single bytes), and the number of bytes. After an upload the server answers with its SHA-256.
+// A transfer starts with the client's request: a direction ('d' to the client, 'u' from it, in capitals for
+// zeros that nobody looks at, 'p' for a ping-pong of single bytes), and the number of bytes. After an upload
+// the server answers with its SHA-256.
 const requestLen = 9
 
 // serve answers transfers on port 80 of s until the test ends.
@@ -94,7 +95,16 @@ func answer(c net.Conn) {
 	n := int64(binary.BigEndian.Uint64(request[1:]))
 	switch request[0] {
 	case 'd':
-		io.CopyN(c, &pattern{}, n)
+		io.CopyBuffer(struct{ io.Writer }{c}, io.LimitReader(&pattern{}, n), make([]byte, 256<<10))
+	case 'D':
+		for zeros := make([]byte, 256<<10); n > 0; n -= int64(len(zeros)) {
+			if _, err := c.Write(zeros[:min(n, int64(len(zeros)))]); err != nil {
+				return
+			}
+		}
+	case 'U':
+		io.CopyBuffer(struct{ io.Writer }{io.Discard}, io.LimitReader(c, n), make([]byte, 256<<10))
+		c.Write(make([]byte, sha256.Size))
 	case 'u':
 		h := sha256.New()
 		io.CopyBuffer(h, io.LimitReader(c, n), make([]byte, 256<<10))

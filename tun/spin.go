@@ -14,16 +14,20 @@ const (
 	// as much as this, and an answer over the same machine comes sooner.
 	spinTime = 30 * time.Microsecond
 
+	// soon is how long after a queue ran empty a packet must come for a spin to have been worth trying.
+	// It is longer than spinTime, as being woken delays the packet's sender too when that waits for an answer.
+	soon = 100 * time.Microsecond
+
 	// maxSpinCredit bounds how many spins in vain it takes to stop spinning.
-	maxSpinCredit = 4
+	maxSpinCredit = 8
 )
 
 // spinner decides what the reader of an empty queue does: look again, or sleep in the poller. It spins
-// only as long as spinning pays: each spin in vain costs a credit, each packet that came during a spin, or
-// so soon after one that a spin would have met it, earns one. An idle queue is not watched at all.
+// only while spinning pays: each spin in vain costs a credit, each packet that comes soon after the
+// queue ran empty earns one. An idle queue is not watched at all.
 type spinner struct {
-	tries  int
-	since  time.Time // when the present spin or sleep began; zero if there is none
+	tries  int       // since the queue ran empty
+	empty  time.Time // when that was; zero until tries are used up
 	credit int
 }
 
@@ -34,29 +38,28 @@ func (s *spinner) again() bool {
 		runtime.Gosched()
 		return true
 	}
-	now := time.Now()
-	if s.since.IsZero() {
-		s.since = now
+	if s.empty.IsZero() {
+		s.empty = time.Now()
 	}
-	if s.credit > 0 {
-		if now.Sub(s.since) < spinTime {
-			runtime.Gosched()
-			return true
-		}
-		s.credit--
+	if s.credit == 0 {
+		return false
 	}
-	s.since = now
+	if time.Since(s.empty) < spinTime {
+		runtime.Gosched()
+		return true
+	}
+	s.credit--
 	return false
 }
 
 // found notes that the queue held a packet.
 func (s *spinner) found() {
 	s.tries = 0
-	if s.since.IsZero() {
+	if s.empty.IsZero() {
 		return
 	}
-	if s.credit < maxSpinCredit && time.Since(s.since) < spinTime {
+	if s.credit < maxSpinCredit && time.Since(s.empty) < soon {
 		s.credit++
 	}
-	s.since = time.Time{}
+	s.empty = time.Time{}
 }
