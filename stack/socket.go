@@ -30,6 +30,13 @@ type socket struct {
 	closing  atomic.Bool
 	closed   chan struct{} // closed with the fd
 
+	announced netip.AddrPort // where it waits for new flows; guarded by Sys.mu
+
+	// What the packet path may ask of a socket while netstack holds locks that
+	// come after the endpoint's own.
+	boundTo   atomic.Pointer[netip.Addr] // nil: any address
+	connected atomic.Bool                // datagram sockets: has a peer
+
 	mu    sync.Mutex     // guards what follows
 	bound netip.AddrPort // as given to bind; zero: not bound
 	// connecting is set while a connect of this socket has not been answered for,
@@ -61,6 +68,11 @@ func (k *socket) family() Family {
 		return IPv4
 	}
 	return IPv6
+}
+
+// accepts reports whether a socket bound to any address takes flows of family f.
+func (k *socket) accepts(f Family) bool {
+	return f == k.family() || f == IPv4 && !k.ep.SocketOptions().GetV6Only()
 }
 
 func (k *socket) network() string {
@@ -160,13 +172,20 @@ func (k *socket) bind(ap netip.AddrPort) error {
 			}
 		}
 	}
+	if fa.Addr.Len() != 0 {
+		k.boundTo.Store(new(ap.Addr().Unmap()))
+	}
 	if err := errnoOf(k.ep.Bind(fa)); err != nil {
+		k.boundTo.Store(nil)
 		if err == syscall.EAGAIN {
 			return syscall.EADDRINUSE // no ephemeral port is free
 		}
 		return err
 	}
 	k.bound = ap
+	if !k.stream() {
+		k.s.sys.announce(k)
+	}
 	return nil
 }
 
@@ -192,6 +211,7 @@ func (k *socket) listen(backlog int) error {
 		return errnoOf(err)
 	}
 	k.backlog.Store(int32(backlog))
+	k.s.sys.announce(k)
 	return nil
 }
 
@@ -266,7 +286,11 @@ func (k *socket) connect(ap netip.AddrPort) error {
 			}
 		}
 	}
+	was := k.connected.Swap(!k.stream())
 	err = errnoOf(k.ep.Connect(fa))
+	if err != nil {
+		k.connected.Store(was)
+	}
 	switch err {
 	case syscall.EINPROGRESS:
 		k.connecting = true

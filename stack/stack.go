@@ -62,6 +62,7 @@ type Stack struct {
 	events hub
 	drops  dropCounters
 	steer  atomic.Pointer[steering]
+	seed   uint32 // of the choice within a SO_REUSEPORT group
 
 	// routes are the databases by family; replaced whole under mu.
 	v4, v6 atomic.Pointer[rpdb]
@@ -121,6 +122,8 @@ func New(cfg Config) (*Stack, error) {
 		opts.RandSource = &lockedSource{src: rand.NewSource(n).(rand.Source64)}
 	}
 	s.ns = stack.New(opts)
+	rng := s.ns.SecureRNG()
+	s.seed = rng.Uint32()
 	if err := s.configure(cfg); err != nil {
 		s.Close()
 		return nil, err

@@ -24,15 +24,19 @@ type SteerRule struct {
 
 // String writes the rule as `catflap steer` reads it.
 func (r SteerRule) String() string {
-	to := r.To.String()
-	if r.To.Addr().IsUnspecified() {
-		to = ":" + portString(r.To.Port())
-	}
 	ports := portString(r.PortLo)
 	if r.PortHi != r.PortLo {
 		ports += "-" + portString(r.PortHi)
 	}
-	return fmt.Sprintf("%s %s %s to %s", r.Network, r.Prefix, ports, to)
+	return fmt.Sprintf("%s %s %s to %s", r.Network, r.Prefix, ports, r.target())
+}
+
+// target writes where the rule points to.
+func (r SteerRule) target() string {
+	if r.To.Addr().IsUnspecified() {
+		return ":" + portString(r.To.Port())
+	}
+	return r.To.String()
 }
 
 func portString(p uint16) string { return strconv.Itoa(int(p)) }

@@ -2,6 +2,8 @@ package stack
 
 import (
 	"math/bits"
+	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -70,7 +72,14 @@ type Sys struct {
 	hint    int                        // no free fd in words below this one
 	open    int                        // files in use, with those reserved
 	byEP    map[tcpip.Endpoint]*socket // sockets by endpoint
+	byPort  map[portKey][]*socket      // listeners and bound datagram sockets, for steering
 	stopped bool
+}
+
+// portKey is a port of TCP (stream) or UDP.
+type portKey struct {
+	stream bool
+	port   uint16
 }
 
 // file is what an fd refers to: a socket or an epoll instance.
@@ -90,6 +99,7 @@ func (s *Stack) Sys() *Sys { return &s.sys }
 func (y *Sys) init(s *Stack, max int) {
 	y.s, y.max = s, max
 	y.byEP = map[tcpip.Endpoint]*socket{}
+	y.byPort = map[portKey][]*socket{}
 	y.files = make([]file, firstFD)
 	y.free = make([]uint64, 1)
 	for fd := range firstFD {
@@ -154,8 +164,64 @@ func (y *Sys) release(fd int, f file) bool {
 	y.open--
 	if k, ok := f.(*socket); ok {
 		delete(y.byEP, k.ep)
+		y.withdrawLocked(k)
 	}
 	return true
+}
+
+// announce makes k findable by its port. k waits for new flows from now on.
+func (y *Sys) announce(k *socket) {
+	local := k.localAddr()
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if k.announced.IsValid() || y.byEP[k.ep] != k {
+		return
+	}
+	k.announced = local
+	key := portKey{k.stream(), local.Port()}
+	y.byPort[key] = append(y.byPort[key], k)
+}
+
+// announcement is where k waits for new flows; zero if it does not, or sends from
+// a port that was chosen for it.
+func (y *Sys) announcement(k *socket) netip.AddrPort {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	return k.announced
+}
+
+func (y *Sys) withdrawLocked(k *socket) {
+	key := portKey{k.stream(), k.announced.Port()}
+	left := slices.DeleteFunc(y.byPort[key], func(o *socket) bool { return o == k })
+	if len(left) == 0 {
+		delete(y.byPort, key)
+	} else {
+		y.byPort[key] = left
+	}
+}
+
+// waiting returns the sockets that wait for new flows to a local address: those
+// bound to it, else those bound to any address. Unlike netstack's own lookup it
+// may be called while netstack holds the locks of its demultiplexer.
+func (y *Sys) waiting(stream bool, to netip.AddrPort) []*socket {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	var bound, any []*socket
+	for _, k := range y.byPort[portKey{stream, to.Port()}] {
+		if y.s.isExact(k.ep) {
+			continue // connected since
+		}
+		switch a := k.announced.Addr(); {
+		case a.Unmap() == to.Addr():
+			bound = append(bound, k)
+		case a.IsUnspecified() && k.accepts(familyOf(to.Addr())):
+			any = append(any, k)
+		}
+	}
+	if bound != nil {
+		return bound
+	}
+	return any
 }
 
 func (y *Sys) file(fd int) (file, error) {

@@ -1,6 +1,8 @@
 package stack
 
 import (
+	"encoding/binary"
+	"hash/fnv"
 	"net/netip"
 	"sync"
 
@@ -65,10 +67,10 @@ func (p *tcpProtocol) quiesce() {
 func (s *Stack) chooseTCP(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) stack.TransportEndpoint {
 	t := tupleOf("tcp", id)
 	if !s.events.on() {
-		return s.selectSocket(ep, t, id, pkt.NICID, nil)
+		return s.selectSocket(ep, t).ep
 	}
 	l := &SocketLookup{Tuple: t, FD: -1}
-	ep = s.explainSocket(ep, id, pkt.NICID, l)
+	ep = s.explainSocket(ep, l)
 	s.events.socketChosen(pkt, l)
 	if e, ok := ep.(*tcp.Endpoint); ok {
 		s.events.watch(e)
@@ -104,10 +106,10 @@ func (p *udpProtocol) HandleUnknownDestinationPacket(id stack.TransportEndpointI
 
 func (s *Stack) chooseUDP(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) stack.TransportEndpoint {
 	if !s.events.on() {
-		return s.selectSocket(ep, tupleOf("udp", id), id, pkt.NICID, nil)
+		return s.selectSocket(ep, tupleOf("udp", id)).ep
 	}
 	l := &SocketLookup{Tuple: tupleOf("udp", id), FD: -1}
-	ep = s.explainSocket(ep, id, pkt.NICID, l)
+	ep = s.explainSocket(ep, l)
 	s.events.socketChosen(pkt, l)
 	return ep
 }
@@ -132,6 +134,17 @@ func (t FourTuple) id() stack.TransportEndpointID {
 		LocalAddress: toTCPIP(t.Dst.Addr()), LocalPort: t.Dst.Port(),
 		RemoteAddress: toTCPIP(t.Src.Addr()), RemotePort: t.Src.Port(),
 	}
+}
+
+// hash spreads flows.
+func (t FourTuple) hash(seed uint32) uint32 {
+	b := binary.BigEndian.AppendUint32(make([]byte, 0, 64), seed)
+	for _, ap := range [...]netip.AddrPort{t.Src, t.Dst} {
+		b = binary.BigEndian.AppendUint16(append(b, ap.Addr().AsSlice()...), ap.Port())
+	}
+	h := fnv.New32a()
+	h.Write(b)
+	return h.Sum32()
 }
 
 func (t FourTuple) protos() (tcpip.NetworkProtocolNumber, tcpip.TransportProtocolNumber) {
@@ -179,8 +192,7 @@ func (s *Stack) LookupSocket(t FourTuple) *SocketLookup {
 	t.Dst = netip.AddrPortFrom(t.Dst.Addr().Unmap(), t.Dst.Port())
 	l := &SocketLookup{Tuple: t, FD: -1}
 	np, tp := t.protos()
-	nic := s.nicFor(t)
-	s.explainSocket(s.ns.FindTransportEndpoint(np, tp, t.id(), nic), t.id(), nic, l)
+	s.explainSocket(s.ns.FindTransportEndpoint(np, tp, t.id(), s.nicFor(t)), l)
 	return l
 }
 
@@ -192,146 +204,127 @@ func (s *Stack) nicFor(t FourTuple) tcpip.NICID {
 	return 0
 }
 
+// choice is what selectSocket chose, and why.
+type choice struct {
+	ep   stack.TransportEndpoint // nil: no socket
+	kind choiceKind
+	rule *SteerRule // the steering rule that covers the flow, if one was looked for
+}
+
+type choiceKind uint8
+
+const (
+	choseListener choiceKind = iota // netstack's choice among those that wait, or nothing
+	choseExact
+	choseSteered
+)
+
 // selectSocket completes netstack's choice, ep, with steering: an exact match
 // stands, then a steering rule decides, then netstack's listener.
-func (s *Stack) selectSocket(ep stack.TransportEndpoint, t FourTuple, id stack.TransportEndpointID, nic tcpip.NICID, steered **SteerRule) stack.TransportEndpoint {
-	if ep != nil && isExact(ep) {
-		return ep
+func (s *Stack) selectSocket(ep stack.TransportEndpoint, t FourTuple) choice {
+	if ep != nil && s.isExact(ep) {
+		return choice{ep: ep, kind: choseExact}
 	}
 	r := s.steer.Load().match(t)
 	if r == nil {
-		return ep
+		return choice{ep: ep}
 	}
-	if steered != nil {
-		*steered = r
+	to := r.To
+	if to.Addr().IsUnspecified() {
+		to = netip.AddrPortFrom(t.Dst.Addr(), to.Port())
 	}
-	target := id
-	target.LocalPort = r.To.Port()
-	if a := r.To.Addr(); a.IsValid() && !a.IsUnspecified() {
-		target.LocalAddress = toTCPIP(a)
+	group := s.sys.waiting(t.Network == "tcp", to)
+	if len(group) == 0 {
+		return choice{ep: ep, rule: r} // nobody listens where the rule points
 	}
-	np, tp := t.protos()
-	if to := s.ns.FindTransportEndpoint(np, tp, target, nic); to != nil && !isExact(to) {
-		return to
-	}
-	return ep // nobody listens where the rule points
+	// A SO_REUSEPORT group shares the flows out.
+	k := group[t.hash(s.seed)%uint32(len(group))]
+	return choice{ep: k.ep.(stack.TransportEndpoint), kind: choseSteered, rule: r}
 }
 
 // isExact reports whether ep was found by its full 4-tuple: it is no listener and
-// no unconnected UDP socket.
-func isExact(ep stack.TransportEndpoint) bool {
-	switch e := ep.(type) {
-	case *tcp.Endpoint:
+// no unconnected UDP socket. It takes no lock of an endpoint: the caller may hold
+// locks of netstack's demultiplexer, which come after those.
+func (s *Stack) isExact(ep any) bool {
+	if e, ok := ep.(*tcp.Endpoint); ok {
 		return e.EndpointState() != tcp.StateListen
-	case tcpip.Endpoint:
-		info, ok := e.Info().(*stack.TransportEndpointInfo)
-		return ok && info.ID.RemotePort != 0
 	}
-	return false
+	k := s.socketOf(ep)
+	return k != nil && k.connected.Load()
+}
+
+// socketOf is the socket behind ep, nil if it has none.
+func (s *Stack) socketOf(ep any) *socket {
+	if e, ok := ep.(tcpip.Endpoint); ok {
+		return s.sys.byEndpoint(e)
+	}
+	return nil
 }
 
 // explainSocket is selectSocket with the tries written down.
-func (s *Stack) explainSocket(ep stack.TransportEndpoint, id stack.TransportEndpointID, nic tcpip.NICID, l *SocketLookup) stack.TransportEndpoint {
-	var rule *SteerRule
-	won := s.selectSocket(ep, l.Tuple, id, nic, &rule)
+func (s *Stack) explainSocket(ep stack.TransportEndpoint, l *SocketLookup) stack.TransportEndpoint {
 	t := l.Tuple
-	try := func(step, candidate, missing string, match bool) {
+	c := s.selectSocket(ep, t)
+	try := func(step, candidate, missing string, match bool, answer string) bool {
 		st := SocketTry{Step: step, Candidate: candidate, FD: -1, Match: match, Why: missing}
 		if match {
-			s.describe(won, &st)
+			s.describe(c, t, &st)
+			l.Found, l.FD, l.State, l.Answer = true, st.FD, st.State, answer
 		}
 		l.Tries = append(l.Tries, st)
+		return match
 	}
-	l.Found = won != nil
-	defer func() {
-		if last := len(l.Tries) - 1; l.Found && l.Tries[last].Match {
-			l.FD, l.State = l.Tries[last].FD, l.Tries[last].State
-		}
-	}()
-
-	exact := won != nil && isExact(won)
-	try(StepExact, t.Network+" "+t.Dst.String()+" <- "+t.Src.String(), "no socket with this 4-tuple", exact)
-	if exact {
-		l.Answer = "the connection itself"
-		return won
+	if try(StepExact, t.Network+" "+t.Dst.String()+" <- "+t.Src.String(), "no socket with this 4-tuple", c.kind == choseExact,
+		"the connection itself") {
+		return c.ep
 	}
-	bySteering := rule != nil && won != ep
-	switch {
+	switch steered := c.kind == choseSteered; {
 	case s.steer.Load() == nil:
-		try(StepSteering, "", "there are no steering rules", false)
-	case rule == nil:
-		try(StepSteering, "", "no rule covers "+t.Dst.String(), false)
-	default:
-		try(StepSteering, rule.String(), "the rule points to "+rule.To.String()+", where no other socket listens", bySteering)
-		if bySteering {
-			l.Answer = "steered to " + rule.To.String()
-			return won
-		}
+		try(StepSteering, "", "there are no steering rules", false, "")
+	case c.rule == nil:
+		try(StepSteering, "", "no rule covers "+t.Dst.String(), false, "")
+	case try(StepSteering, c.rule.String(), "nobody listens on "+c.rule.target(), steered, "steered to "+c.rule.target()):
+		return c.ep
 	}
-	noAddr, noPort := "nobody listens on exactly this address and port", "nobody listens on this port"
+	what, noAddr, noPort := "listener", "nobody listens on exactly this address and port", "nobody listens on this port"
 	if t.Network == "udp" {
-		noAddr, noPort = "no socket is bound to exactly this address and port", "no socket is bound to this port"
+		what, noAddr, noPort = "socket", "no socket is bound to exactly this address and port", "no socket is bound to this port"
 	}
-	bound := won != nil && boundAddr(won).IsValid()
-	try(StepAddrPort, t.Dst.String(), noAddr, bound)
-	if bound {
-		l.Answer = "the listener on this address"
-		return won
+	k := s.socketOf(c.ep)
+	bound := k != nil && k.boundTo.Load() != nil
+	if try(StepAddrPort, t.Dst.String(), noAddr, bound, "the "+what+" on this address") ||
+		try(StepPort, "*:"+portString(t.Dst.Port()), noPort, c.ep != nil, "the "+what+" on any address") {
+		return c.ep
 	}
-	any := "*:" + portString(t.Dst.Port())
-	try(StepPort, any, noPort, won != nil)
-	switch {
-	case won != nil:
-		l.Answer = "the listener on any address"
-	case t.Network == "udp":
+	l.Answer = "no socket: RST"
+	if t.Network == "udp" {
 		l.Answer = "no socket: ICMP port unreachable"
-	default:
-		l.Answer = "no socket: RST"
 	}
-	return won
+	return nil
 }
 
-// boundAddr is the local address that ep is bound to; zero for "any".
-func boundAddr(ep stack.TransportEndpoint) netip.Addr {
-	switch e := ep.(type) {
-	case *tcp.Endpoint:
-		// BindAddr is written once, before the endpoint can be found.
-		return fromTCPIP(e.BindAddr)
-	case tcpip.Endpoint:
-		if info, ok := e.Info().(*stack.TransportEndpointInfo); ok {
-			return fromTCPIP(info.BindAddr)
-		}
-	}
-	return netip.Addr{}
-}
-
-// describe fills in what is known of the socket behind ep.
-func (s *Stack) describe(ep stack.TransportEndpoint, t *SocketTry) {
+// describe fills in what is known of the socket that c chose for a packet of flow
+// f. Like isExact it takes no lock of an endpoint.
+func (s *Stack) describe(c choice, f FourTuple, t *SocketTry) {
 	t.Why = "match"
-	e, ok := ep.(tcpip.Endpoint)
-	if !ok {
-		return
-	}
-	if k := s.sys.byEndpoint(e); k != nil {
+	k := s.socketOf(c.ep)
+	if k != nil {
 		t.FD = k.fd
 	}
-	var id stack.TransportEndpointID
-	if te, ok := ep.(*tcp.Endpoint); ok {
-		t.State = stateName(te.EndpointState())
-		// Not GetLocalAddress, which locks: a sender may hold the lock of the
-		// peer that sends here at this moment through lo. The ID of an endpoint
-		// that can be found does not change.
-		id = te.TransportEndpointInfo.ID
-	} else if info, ok := e.Info().(*stack.TransportEndpointInfo); ok {
-		id = info.ID
+	exact := c.kind == choseExact
+	switch e, ok := c.ep.(*tcp.Endpoint); {
+	case ok:
+		t.State = stateName(e.EndpointState())
+	case exact:
+		t.State = "ESTABLISHED"
+	default:
 		t.State = "UNCONN"
-		if id.RemotePort != 0 {
-			t.State = "ESTABLISHED"
-		}
 	}
-	t.Local = netip.AddrPortFrom(fromTCPIP(id.LocalAddress), id.LocalPort)
-	if id.RemotePort != 0 {
-		t.Remote = netip.AddrPortFrom(fromTCPIP(id.RemoteAddress), id.RemotePort)
+	switch {
+	case exact:
+		t.Local, t.Remote = f.Dst, f.Src
+	case k != nil:
+		t.Local = s.sys.announcement(k)
 	}
 }
 
