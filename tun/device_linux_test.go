@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/catflap/catflap/tun"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/link/nested"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
 // TestTransfer moves bytes both ways between the kernel's TCP and netstack's, through a real device.
@@ -180,3 +183,47 @@ func BenchmarkTransfer(b *testing.B) {
 		}
 	}
 }
+
+// TestWithoutTSO: a device on which one TSO was refused carries TCP all the same, in segments.
+func TestWithoutTSO(t *testing.T) {
+	ns := startNS(t, tun.Config{})
+	h, fds, err := ns.Device().Handoff()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Offloads.TxTSO6 = tun.Grant{Reason: "refused"}
+	dev, err := tun.Adopt(h, fds, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	if got := dev.Endpoint().SupportedGSO(); got != stack.GSONotSupported {
+		t.Errorf("SupportedGSO is %v, want GSONotSupported", got)
+	}
+	serve(t, newStack(t, dev.Endpoint(), stackAddrs...))
+	const n = 2 << 20
+	for _, direction := range []string{"down", "up"} {
+		if got, want := strings.Fields(runSelf(t, ns, direction, "10.9.0.2:80", fmt.Sprint(n)))[0], patternSum(n); got != want {
+			t.Errorf("%s: SHA-256 %s, want %s", direction, got, want)
+		}
+	}
+	if s := dev.Stats(); s.TxGSOPackets != 0 || s.TxPackets < n/1448 || s.RxGSOPackets == 0 {
+		t.Errorf("%+v, want segments out and super-packets in", s)
+	}
+}
+
+// TestWrapped: netstack's wrapper for link layers passes on what the endpoint can do.
+func TestWrapped(t *testing.T) {
+	ns := startNS(t, tun.Config{})
+	var w wrapper
+	w.Init(ns.Device().Endpoint(), &w)
+	if got := w.SupportedGSO(); got != stack.HostGSOSupported {
+		t.Errorf("SupportedGSO is %v, want HostGSOSupported", got)
+	}
+	if w.GSOMaxSize() != 65535 || w.Capabilities() != stack.CapabilityRXChecksumOffload || w.MTU() != 1500 ||
+		w.MaxHeaderLength() != 0 || w.LinkAddress() != "" || w.ARPHardwareType() != header.ARPHardwareNone {
+		t.Errorf("GSOMaxSize %d, capabilities %b, MTU %d, header %d, address %q", w.GSOMaxSize(), w.Capabilities(), w.MTU(), w.MaxHeaderLength(), w.LinkAddress())
+	}
+}
+
+type wrapper struct{ nested.Endpoint }

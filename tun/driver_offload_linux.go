@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -151,8 +152,8 @@ type offloadQueue struct {
 	fd   int
 	file *os.File // owns fd, and has it in the runtime's poller
 
-	mu     sync.RWMutex // held for reading while fd is written to
-	closed bool         // guarded by mu
+	mu     sync.RWMutex // held for reading while fd is written to, so that it is not closed meanwhile
+	closed atomic.Bool
 }
 
 // newOffloadQueue takes over fd, which is non-blocking and attached to the interface.
@@ -165,15 +166,9 @@ func newOffloadQueue(fd int, name string) (*offloadQueue, error) {
 	return &offloadQueue{fd: fd, file: file}, nil
 }
 
-func (q *offloadQueue) isClosed() bool {
-	q.mu.RLock()
-	defer q.mu.RUnlock()
-	return q.closed
-}
-
 func (q *offloadQueue) close() error {
 	q.mu.Lock()
-	q.closed = true
+	q.closed.Store(true)
 	q.mu.Unlock()
 	return q.file.Close()
 }
@@ -191,14 +186,14 @@ func (q *offloadQueue) receive(e *Endpoint) error {
 		readErr = r.read()
 		return readErr != nil
 	})
+	if readErr == nil {
+		// The queue was closed, or the poller saw an error on the descriptor, and a read says which.
+		conn.Control(func(uintptr) { readErr = r.read() })
+	}
 	switch {
-	case q.isClosed():
+	case q.closed.Load():
 		return os.ErrClosed
 	case readErr != nil:
-		return readErr
-	}
-	// The poller saw an error on the descriptor. A read says which.
-	if readErr = r.read(); readErr != nil {
 		return readErr
 	}
 	return fmt.Errorf("%w (poll: %w)", ErrGone, err)
@@ -229,7 +224,7 @@ func (r *offloadReader) read() error {
 		default:
 			return queueError(errno)
 		}
-		if r.queue.isClosed() {
+		if r.queue.closed.Load() {
 			return os.ErrClosed
 		}
 	}
@@ -304,7 +299,7 @@ func (q *offloadQueue) transmit(pkt *stack.PacketBuffer) error {
 func (q *offloadQueue) writev(iov []unix.Iovec) error {
 	q.mu.RLock()
 	defer q.mu.RUnlock()
-	if q.closed {
+	if q.closed.Load() {
 		return os.ErrClosed
 	}
 	for {

@@ -88,8 +88,13 @@ func (e *Endpoint) deliver(proto protocol, payload buffer.Buffer, gso stack.GSO)
 
 // WritePackets implements stack.LinkWriter. A packet that is lost does not keep those after it.
 func (e *Endpoint) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
-	var first tcpip.Error
-	sent := 0
+	return transmitAll(e, pkts)
+}
+
+// transmitAll returns how many packets were sent, and the first error.
+func transmitAll(e interface {
+	transmit(*stack.PacketBuffer) tcpip.Error
+}, pkts stack.PacketBufferList) (sent int, first tcpip.Error) {
 	for _, pkt := range pkts.AsSlice() {
 		if err := e.transmit(pkt); err == nil {
 			sent++

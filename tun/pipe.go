@@ -79,18 +79,9 @@ func Pipe(mtu int) (a, b *PipeEndpoint) {
 // Stats returns this end's counters.
 func (e *PipeEndpoint) Stats() Stats { return e.stats.snapshot() }
 
-// WritePackets implements stack.LinkWriter.
+// WritePackets implements stack.LinkWriter. A packet that is lost does not keep those after it.
 func (e *PipeEndpoint) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
-	var first tcpip.Error
-	sent := 0
-	for _, pkt := range pkts.AsSlice() {
-		if err := e.transmit(pkt); err == nil {
-			sent++
-		} else if first == nil {
-			first = err
-		}
-	}
-	return sent, first
+	return transmitAll(e, pkts)
 }
 
 func (e *PipeEndpoint) transmit(pkt *stack.PacketBuffer) tcpip.Error {
