@@ -26,15 +26,15 @@ type flow struct {
 	haveRemoteSYN bool
 
 	// stamps are the stack's time stamps by the script's name for them.
-	stamps             map[uint32]uint32
-	stampBase          stamp
-	haveStamp          bool
-	lastSent           []byte // newest packet from the stack, for ICMP errors to quote
-	foreignData        bool   // the script wrote its own bytes, so contents are not checked
-	remoteDataFromZero bool   // UDP: each packet starts its pattern anew
+	stamps      map[uint32]uint32
+	stampBase   stamp
+	haveStamp   bool
+	lastSent    []byte // newest packet from the stack, for ICMP errors to quote
+	foreignData bool   // the script wrote its own bytes, so contents are not checked
+	acked       uint32 // highest acknowledgment that the script has sent, in its numbers
 }
 
-// stamp is a time stamp in the script, on the wire, and when it was seen.
+// stamp is a time stamp in the script and on the wire.
 type stamp struct{ script, wire uint32 }
 
 // toLocal turns a script number of the stack's side into one on the wire, fromLocal back. syn says that the number

@@ -13,24 +13,31 @@ const maxScript = 1 << 20
 const maxDepth = 100
 
 // Parse reads a script; name is what error messages call it. The error is an [*Error].
-func Parse(name string, src []byte) (script *Script, err error) {
+func Parse(name string, src []byte) (*Script, error) {
 	text := string(src)
-	script = &Script{Name: name, source: strings.Split(text, "\n")}
+	script := &Script{Name: name, source: strings.Split(text, "\n")}
 	if len(src) > maxScript {
 		return nil, script.errorf(Pos{1, 1}, "the script has %d bytes; at most %d are read", len(src), maxScript)
 	}
+	if err := guard(func() { (&parser{scanner: newScanner(script, text)}).file() }); err != nil {
+		return nil, err
+	}
+	return script, nil
+}
+
+// guard runs a part of the parser, and returns the mistake that it throws.
+func guard(f func()) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			mistake, ok := r.(*Error)
 			if !ok {
 				panic(r)
 			}
-			script, err = nil, mistake
+			err = mistake
 		}
 	}()
-	p := &parser{scanner: newScanner(script, text)}
-	p.file()
-	return script, nil
+	f()
+	return nil
 }
 
 // parser builds the tree; one method for each rule of the language.

@@ -56,23 +56,31 @@ func unknownOption(kind uint8, data []byte) string {
 	return fmt.Sprintf("unknown-%d 0x%x", kind, data)
 }
 
-// optionTexts writes the options of an actual segment as the script would. A time stamp's value shows in the script's
-// count where that is known: as the script has it when t gives one at that place and nothing says otherwise.
-func (f *flow) optionTexts(got *packet.TCP, t *TCPSpec) []string {
+// optionTexts writes the options of a segment as the script would, in the script's count. The first time stamp of the
+// stack defines that count; until then it shows as the expected segment t has it.
+func (f *flow) optionTexts(got *packet.TCP, t *TCPSpec, dir Direction) []string {
+	// The stack's SACK blocks count the peer's numbers, and its echo is the peer's time stamp; and the other way round.
+	edge := func(n uint32) uint32 { return f.fromRemote(n, false) }
+	if dir == In {
+		edge = func(n uint32) uint32 { return f.fromLocal(n, false) }
+	}
 	var out []string
 	for i, o := range got.Options {
 		switch {
 		case o.Kind == packet.OptSACK && len(o.Data)%8 == 0 && len(o.Data) > 0:
 			s := "sack"
 			for _, b := range o.SACK() {
-				s += fmt.Sprintf(" %d:%d", f.fromRemote(b.Left, false), f.fromRemote(b.Right, false))
+				s += fmt.Sprintf(" %d:%d", edge(b.Left), edge(b.Right))
 			}
 			out = append(out, s)
 		case o.Kind == packet.OptTimestamp && len(o.Data) == 8:
 			val, ecr, _ := o.Timestamp()
-			if f.haveStamp {
+			switch {
+			case dir == In && f.haveStamp && ecr != 0:
+				ecr = ecr - f.stampBase.wire + f.stampBase.script
+			case dir == Out && f.haveStamp:
 				val = val - f.stampBase.wire + f.stampBase.script
-			} else if t != nil && i < len(t.Options) && t.Options[i].Kind == packet.OptTimestamp {
+			case dir == Out && t != nil && i < len(t.Options) && t.Options[i].Kind == packet.OptTimestamp:
 				val = t.Options[i].Val
 			}
 			out = append(out, fmt.Sprintf("TS val %d ecr %d", val, ecr))
@@ -94,8 +102,10 @@ func (f *flow) text(p *packet.Packet) string {
 	case p.TCP != nil:
 		t := p.TCP
 		syn := t.Flags&packet.SYN != 0
+		dir := Out
 		seq, ack := f.fromLocal(t.Seq, syn), f.fromRemote(t.Ack, syn)
 		if p.Src == f.remote.Addr() {
+			dir = In
 			seq, ack = f.fromRemote(t.Seq, syn), f.fromLocal(t.Ack, syn)
 		}
 		s := flagText(t.Flags) + " " + seqText(seq, len(p.Payload))
@@ -106,7 +116,7 @@ func (f *flow) text(p *packet.Packet) string {
 		if t.Flags&packet.URG != 0 {
 			s += fmt.Sprintf(" urg %d", t.Urgent)
 		}
-		if o := angle(f.optionTexts(t, nil)); o != "" {
+		if o := angle(f.optionTexts(t, nil, dir)); o != "" {
 			s += " " + o
 		}
 		return s

@@ -1,0 +1,240 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sort"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Extension is how the names of scripts end.
+const Extension = ".pkt"
+
+// Options say which scripts [RunFiles] runs, and how.
+type Options struct {
+	// Paths are files, directories (all scripts below them), glob patterns, or DIR/... for all below DIR.
+	Paths []string
+	// Target is Stack if empty.
+	Target Target
+	// Parallel is how many scripts run at once; if zero, as many as there are processors.
+	Parallel int
+	// PCAPNG, if not nil, receives a capture of all packets of all scripts, an interface each.
+	PCAPNG io.Writer
+}
+
+// RunFiles runs scripts and reports on all of them. The error says why none, or not all, could run: a path that does not
+// exist, or a cancelled context. Scripts that fail are in the report, and are no error.
+func RunFiles(ctx context.Context, opts Options) (Report, error) {
+	start := time.Now()
+	targets := []Target{opts.Target}
+	switch opts.Target {
+	case "":
+		targets = []Target{Stack}
+	case Both:
+		targets = []Target{Stack, Kernel}
+	case Stack, Kernel:
+	default:
+		return Report{}, fmt.Errorf("target %q: stack, kernel and both are known", opts.Target)
+	}
+	files, err := expand(opts.Paths)
+	if err != nil {
+		return Report{}, err
+	}
+	results := make([]Result, len(files)*len(targets))
+	ran := make([]bool, len(results))
+	each(len(results), opts.Parallel, func(i int) {
+		if ctx.Err() == nil {
+			results[i] = runFile(files[i/len(targets)], targets[i%len(targets)])
+			ran[i] = true
+		}
+	})
+	if err := ctx.Err(); err != nil {
+		var done []Result
+		for i, ok := range ran {
+			if ok {
+				done = append(done, results[i])
+			}
+		}
+		return Report{Results: done, Wall: time.Since(start)}, err
+	}
+	r := Report{Results: results, Wall: time.Since(start)}
+	if len(targets) == 2 {
+		r.Differences = differences(results)
+	}
+	if opts.PCAPNG != nil {
+		if err := writePCAPNG(opts.PCAPNG, results); err != nil {
+			return r, fmt.Errorf("writing the capture: %w", err)
+		}
+	}
+	return r, nil
+}
+
+// each calls f with 0 to n-1, so many at once, and returns when all have returned.
+func each(n, parallel int, f func(i int)) {
+	if parallel <= 0 {
+		parallel = runtime.GOMAXPROCS(0)
+	}
+	next := make(chan int)
+	var wg sync.WaitGroup
+	for range min(parallel, n) {
+		wg.Go(func() {
+			for i := range next {
+				f(i)
+			}
+		})
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+}
+
+func runFile(name string, on Target) Result {
+	src, err := os.ReadFile(name)
+	if err != nil {
+		return Result{Script: name, Target: on, Status: Broken, Message: err.Error()}
+	}
+	return runSource(name, src, on)
+}
+
+func runSource(name string, src []byte, on Target) Result {
+	s, err := Parse(name, src)
+	if err != nil {
+		res := Result{Script: name, Target: on, Status: Broken, Message: err.Error()}
+		var mistake *Error
+		if errors.As(err, &mistake) {
+			res.Line = mistake.Pos.Line
+		}
+		return res
+	}
+	return Play(s, on)
+}
+
+// expand turns paths into the names of scripts, sorted within each path.
+func expand(paths []string) ([]string, error) {
+	if len(paths) == 0 {
+		return nil, errors.New("no scripts: give files, directories or patterns")
+	}
+	var files []string
+	for _, p := range paths {
+		found, err := expandOne(p)
+		if err != nil {
+			return nil, err
+		}
+		if len(found) == 0 {
+			return nil, fmt.Errorf("%s: no scripts (*%s) there", p, Extension)
+		}
+		files = append(files, found...)
+	}
+	return files, nil
+}
+
+func expandOne(p string) ([]string, error) {
+	if dir, ok := strings.CutSuffix(filepath.ToSlash(p), "/..."); ok {
+		p = filepath.FromSlash(dir)
+	} else if p == "..." {
+		p = "."
+	}
+	info, err := os.Stat(p)
+	if errors.Is(err, fs.ErrNotExist) && strings.ContainsAny(p, "*?[") {
+		found, err := filepath.Glob(p)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p, err)
+		}
+		sort.Strings(found)
+		return found, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return []string{p}, nil
+	}
+	var found []string
+	err = filepath.WalkDir(p, func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && filepath.Ext(name) == Extension {
+			found = append(found, name)
+		}
+		return err
+	})
+	return found, err
+}
+
+// differences says, script by script, where the two targets did not end alike. Results come in pairs.
+func differences(results []Result) []string {
+	var out []string
+	for i := 0; i+1 < len(results); i += 2 {
+		a, b := results[i], results[i+1]
+		verdict := func(r Result) string {
+			switch r.Status {
+			case Passed, UnexpectedPass:
+				return "passes"
+			case Failed, ExpectedFailure:
+				return fmt.Sprintf("fails at line %d", r.Line)
+			}
+			return "does not run (" + string(r.Status) + ")"
+		}
+		if va, vb := verdict(a), verdict(b); va != vb {
+			out = append(out, fmt.Sprintf("differs %s: %s %s, %s %s", a.Script, a.Target, va, b.Target, vb))
+		}
+	}
+	return out
+}
+
+// Run runs one script, given as text, against the userspace stack, and fails the test when it does not pass.
+func Run(t testing.TB, script string) {
+	t.Helper()
+	check(t, runSource(t.Name(), []byte(script), Stack))
+}
+
+// Dir runs all scripts of a file system against the userspace stack, each as a parallel subtest. It fails when there are none.
+func Dir(t *testing.T, fsys fs.FS) {
+	t.Helper()
+	n := 0
+	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(name) != Extension {
+			return err
+		}
+		n++
+		src, err := fs.ReadFile(fsys, name)
+		if err != nil {
+			return err
+		}
+		t.Run(strings.TrimSuffix(name, Extension), func(t *testing.T) {
+			t.Parallel()
+			check(t, runSource(name, src, Stack))
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n == 0 {
+		t.Fatalf("no scripts (*%s) in the directory", Extension)
+	}
+}
+
+// check turns a result into that of a test.
+func check(t testing.TB, res Result) {
+	t.Helper()
+	for _, p := range res.Prints {
+		t.Log(p)
+	}
+	switch res.Status {
+	case Passed:
+	case ExpectedFailure:
+		t.Logf("fails as expected: %s", res.Reason)
+	default:
+		t.Errorf("%s: %s", res.Status, res.Message)
+	}
+}

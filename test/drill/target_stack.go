@@ -1,0 +1,227 @@
+package drill
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/catflap/catflap/stack"
+)
+
+// stackTarget is the userspace stack on a wire in memory, in virtual time.
+type stackTarget struct {
+	*Wire
+	s   *stack.Stack
+	sys *stack.Sys
+}
+
+// newStackTarget starts a stack as the settings say.
+func newStackTarget(set settings) (*stackTarget, error) {
+	w := NewWire(set.mtu)
+	dev := "tun0" // what public scripts call it
+	cfg := stack.Config{
+		Links: []stack.Link{{Name: dev, Endpoint: w.Endpoint(), Addrs: []netip.Prefix{set.local}}},
+		TCP:   set.tcp,
+		Clock: w.Clock(),
+		Rand:  newRepeatableRand(),
+	}
+	anywhere := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	if set.remote.Is6() {
+		anywhere = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	cfg.Routes = []stack.Route{{Dst: anywhere, Dev: dev}}
+	s, err := stack.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	w.Attach(s.Quiesce)
+	w.Settle()
+	return &stackTarget{Wire: w, s: s, sys: s.Sys()}, nil
+}
+
+func (t *stackTarget) stop() { t.s.Close() }
+
+func (t *stackTarget) elapsed() time.Duration { return t.clock.Elapsed() }
+
+func (t *stackTarget) inject(data []byte) error {
+	t.Inject(data)
+	return nil
+}
+
+func (t *stackTarget) sent() (Frame, bool) { return t.Sent() }
+
+func (t *stackTarget) advance(until time.Duration, stop func() bool) bool {
+	return t.advanceTo(until, stop)
+}
+
+// settled runs a socket call and then waits until what it set in motion has come to rest.
+func settled[T any](t *stackTarget, v T, err error) (T, error) {
+	t.Settle()
+	return v, err
+}
+
+func (t *stackTarget) socket(domain, typ, protocol int) (int, error) {
+	return t.sys.Socket(domain, typ|stack.SOCK_NONBLOCK, protocol)
+}
+
+func (t *stackTarget) bind(fd int, addr netip.AddrPort) error { return t.sys.Bind(fd, addr) }
+
+func (t *stackTarget) listen(fd, backlog int) error { return t.sys.Listen(fd, backlog) }
+
+func (t *stackTarget) accept(fd int) (int, netip.AddrPort, error) {
+	return t.sys.Accept4(fd, stack.SOCK_NONBLOCK)
+}
+
+func (t *stackTarget) connect(fd int, addr netip.AddrPort) error {
+	_, err := settled(t, 0, t.sys.Connect(fd, addr))
+	return err
+}
+
+func (t *stackTarget) send(fd int, b []byte, flags int, to netip.AddrPort) (int, error) {
+	n, err := t.sys.Sendto(fd, b, flags|stack.MSG_DONTWAIT, to)
+	return settled(t, n, err)
+}
+
+func (t *stackTarget) recv(fd int, b []byte, flags int) (int, netip.AddrPort, error) {
+	n, from, err := t.sys.Recvfrom(fd, b, flags|stack.MSG_DONTWAIT)
+	t.Settle()
+	return n, from, err
+}
+
+func (t *stackTarget) shutdown(fd, how int) error {
+	_, err := settled(t, 0, t.sys.Shutdown(fd, how))
+	return err
+}
+
+func (t *stackTarget) close(fd int) error {
+	_, err := settled(t, 0, t.sys.Close(fd))
+	return err
+}
+
+func (t *stackTarget) getsockname(fd int) (netip.AddrPort, error) { return t.sys.Getsockname(fd) }
+
+func (t *stackTarget) setsockopt(fd, level, name int, value any) error {
+	if l, ok := value.(linger); ok {
+		value = stack.Linger{OnOff: l.onOff, Linger: l.seconds}
+	}
+	_, err := settled(t, 0, t.sys.Setsockopt(fd, level, name, value))
+	return err
+}
+
+func (t *stackTarget) getsockopt(fd, level, name int, _ any) (any, error) {
+	v, err := t.sys.Getsockopt(fd, level, name)
+	if l, ok := v.(stack.Linger); ok {
+		return linger{l.OnOff, l.Linger}, err
+	}
+	return v, err
+}
+
+func (t *stackTarget) ioctl(fd, request int) (int, error) { return t.sys.Ioctl(fd, request) }
+
+func (t *stackTarget) poll(fd, events int) (int, error) {
+	p := []stack.PollFD{{FD: fd, Events: events}}
+	_, err := t.sys.Poll(p, 0)
+	return p[0].Revents, err
+}
+
+func (t *stackTarget) epollCreate() (int, error) { return t.sys.EpollCreate1(0) }
+
+func (t *stackTarget) epollCtl(epfd, op, fd int, events uint32, data uint64) error {
+	return t.sys.EpollCtl(epfd, op, fd, stack.EpollEvent{Events: events, Data: data})
+}
+
+func (t *stackTarget) epollWait(epfd, limit int) ([]epollEvent, error) {
+	evs := make([]stack.EpollEvent, limit)
+	n, err := t.sys.EpollWait(epfd, evs, 0)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]epollEvent, n)
+	for i, e := range evs[:n] {
+		out[i] = epollEvent{e.Events, e.Data}
+	}
+	return out, nil
+}
+
+// caStates are Linux's numbers of the congestion states (enum tcp_ca_state), by this stack's names.
+var caStates = map[string]int64{"Open": 0, "Disorder": 1, "FastRecovery": 3, "SACKRecovery": 3, "Loss": 4}
+
+func (t *stackTarget) tcpInfo(fd int) (map[string]int64, error) {
+	v, err := t.sys.Getsockopt(fd, stack.SOL_TCP, stack.TCP_INFO)
+	if err != nil {
+		return nil, err
+	}
+	i, ok := v.(stack.TCPInfo)
+	if !ok {
+		return nil, syscall.EOPNOTSUPP
+	}
+	ssthresh := int64(i.SndSsthresh)
+	if ssthresh == 0 {
+		ssthresh = infiniteSsthresh
+	}
+	info := map[string]int64{
+		"tcpi_rtt":           i.RTT.Microseconds(),
+		"tcpi_rttvar":        i.RTTVar.Microseconds(),
+		"tcpi_rto":           i.RTO.Microseconds(),
+		"tcpi_snd_cwnd":      int64(i.SndCwnd),
+		"tcpi_snd_ssthresh":  ssthresh,
+		"tcpi_snd_mss":       int64(i.SndMSS),
+		"tcpi_segs_in":       int64(i.SegsIn),
+		"tcpi_segs_out":      int64(i.SegsOut),
+		"tcpi_total_retrans": int64(i.Retransmits),
+	}
+	if n, ok := stateNumbers[i.State]; ok {
+		info["tcpi_state"] = n
+	}
+	if n, ok := caStates[i.CAState]; ok {
+		info["tcpi_ca_state"] = n
+	}
+	return info, nil
+}
+
+func (t *stackTarget) describe(fd int) string {
+	i, ok := t.s.SocketByFD(fd)
+	if !ok {
+		return "closed"
+	}
+	s := fmt.Sprintf("%s %s, local %s", i.Network, i.State, i.Local)
+	if i.Remote.IsValid() {
+		s += fmt.Sprintf(", remote %s, recv-q %d, send-q %d", i.Remote, i.RecvQ, i.SendQ)
+	}
+	if tcp := i.TCP; tcp != nil && i.Remote.IsValid() {
+		s += fmt.Sprintf(", %s cwnd %d ssthresh %d rtt %v rto %v, retransmits %d", tcp.CAState, tcp.SndCwnd, tcp.SndSsthresh, tcp.RTT, tcp.RTO, tcp.Retransmits)
+	}
+	return s
+}
+
+// repeatableRand gives the same bytes in each run, so that initial sequence numbers, ports and hashes are the same too.
+// It is splitmix64, a generator whose whole state is a counter.
+type repeatableRand struct {
+	mu    sync.Mutex
+	state uint64 // guarded by mu, as is left
+	left  []byte
+}
+
+func newRepeatableRand() *repeatableRand { return &repeatableRand{state: 1} }
+
+// Read implements io.Reader; it never fails.
+func (r *repeatableRand) Read(b []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for n := 0; n < len(b); {
+		if len(r.left) == 0 {
+			r.state += 0x9e3779b97f4a7c15
+			z := r.state
+			z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+			z = (z ^ z>>27) * 0x94d049bb133111eb
+			r.left = binary.LittleEndian.AppendUint64(nil, z^z>>31)
+		}
+		c := copy(b[n:], r.left)
+		r.left = r.left[c:]
+		n += c
+	}
+	return len(b), nil
+}
