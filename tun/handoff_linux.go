@@ -3,7 +3,6 @@ package tun
 import (
 	"fmt"
 	"log/slog"
-
 	"os"
 
 	"golang.org/x/sys/unix"
