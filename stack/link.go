@@ -21,7 +21,10 @@ type link struct {
 	id       tcpip.NICID
 	name     string
 	loopback bool
-	addrs    []netip.Prefix // guarded by s.mu
+
+	// Guarded by s.mu.
+	addrs []netip.Prefix
+	up    bool // its routes are in the tables
 }
 
 // dropCounters count packets that the routing policy database did not let

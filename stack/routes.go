@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"syscall"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -15,14 +16,24 @@ import (
 // Destinations that Linux decides before any table (ip_route_input_rcu).
 var (
 	limitedBroadcast = &Route{Type: Broadcast, Dst: netip.MustParsePrefix("255.255.255.255/32"), Scope: ScopeLink, Protocol: ProtoKernel}
+	multicast6       = netip.MustParsePrefix("ff00::/8")
 	multicast4       = &Route{Type: Multicast, Dst: netip.MustParsePrefix("224.0.0.0/4"), Scope: ScopeLink, Protocol: ProtoKernel}
 )
 
-func (s *Stack) rpdb(f Family) *rpdb {
+// Metrics that the kernel gives IPv6 routes (ipv6_route.h): IP6_RT_PRIO_ADDRCONF
+// to those that follow from addresses, IP6_RT_PRIO_USER to those made by hand.
+const (
+	addrconfMetric = 256
+	userMetric6    = 1024
+)
+
+func (s *Stack) rpdb(f Family) *rpdb { return s.rpdbPointer(f).Load() }
+
+func (s *Stack) rpdbPointer(f Family) *atomic.Pointer[rpdb] {
 	if f == IPv4 {
-		return s.v4.Load()
+		return &s.v4
 	}
-	return s.v6.Load()
+	return &s.v6
 }
 
 // decide is the routing decision, for packets and for LookupRoute.
@@ -62,10 +73,7 @@ func (s *Stack) update(f Family, change func(*rpdb) (*rpdb, error)) error {
 }
 
 func (s *Stack) updateLocked(f Family, change func(*rpdb) (*rpdb, error)) error {
-	p := &s.v4
-	if f == IPv6 {
-		p = &s.v6
-	}
+	p := s.rpdbPointer(f)
 	db, err := change(p.Load())
 	if err != nil {
 		return err
@@ -92,7 +100,9 @@ func (s *Stack) AddRule(r Rule) error {
 			if familyOf(p.Addr()) != r.Family {
 				return fmt.Errorf("add rule: %s is not %s: %w", p, r.Family, syscall.EINVAL)
 			}
-			*p = p.Masked()
+			if *p = p.Masked(); p.Bits() == 0 {
+				*p = netip.Prefix{} // "all"
+			}
 		}
 	}
 	return s.update(r.Family, func(db *rpdb) (*rpdb, error) {
@@ -145,7 +155,7 @@ func (s *Stack) normalize(rt *Route) error {
 	}
 	if rt.Table == 0 {
 		rt.Table = TableMain
-		if rt.Type.delivers() {
+		if rt.Type == Local || rt.Type == Broadcast {
 			rt.Table = TableLocal
 		}
 	}
@@ -195,7 +205,7 @@ func (rt *Route) impliedScope(f Family) {
 	if f == IPv6 {
 		rt.Scope = ScopeGlobal
 		if rt.Metric == 0 {
-			rt.Metric = 1024
+			rt.Metric = userMetric6
 		}
 		return
 	}
@@ -210,9 +220,10 @@ func (rt *Route) impliedScope(f Family) {
 	}
 }
 
+// devFor is the device on whose link the gateway is.
 func (s *Stack) devFor(gw netip.Addr) (string, bool) {
 	_, rt := s.decide(RouteQuery{Dst: gw}, nil)
-	if rt != nil && rt.Type == Unicast {
+	if rt != nil && rt.Type == Unicast && !rt.Gateway.IsValid() {
 		return rt.Dev, true
 	}
 	return "", false
@@ -231,7 +242,7 @@ func (s *Stack) addRouteLocked(rt Route) error {
 		return fmt.Errorf("add route: %w", err)
 	}
 	return s.updateLocked(familyOf(rt.Dst.Addr()), func(db *rpdb) (*rpdb, error) {
-		c, err := db.withRoute(&rt)
+		c, err := db.withRoute(rt)
 		if err != nil {
 			return nil, fmt.Errorf("add route %s: %w", rt.Dst, err)
 		}
@@ -253,12 +264,12 @@ func (s *Stack) delRouteLocked(rt Route) error {
 	}
 	if rt.Table == 0 {
 		rt.Table = TableMain
-		if rt.Type.delivers() {
+		if rt.Type == Local || rt.Type == Broadcast {
 			rt.Table = TableLocal
 		}
 	}
 	return s.updateLocked(familyOf(rt.Dst.Addr()), func(db *rpdb) (*rpdb, error) {
-		c, err := db.withoutRoute(&rt)
+		c, err := db.withoutRoute(rt)
 		if err != nil {
 			return nil, fmt.Errorf("del route %s: no such route in table %s: %w", rt.Dst, rt.Table, err)
 		}
@@ -266,35 +277,52 @@ func (s *Stack) delRouteLocked(rt Route) error {
 	})
 }
 
-// kernelRoutes are the routes that Linux derives from an address on a link.
-func kernelRoutes(dev string, loopback bool, p netip.Prefix) []Route {
-	a := p.Addr()
-	rs := []Route{{Type: Local, Dst: hostPrefix(a), Dev: dev, Table: TableLocal, Scope: ScopeHost}}
-	if a.Is6() {
-		rs[0].Scope = ScopeGlobal
-		if !loopback {
-			rs = append(rs, Route{Type: Multicast, Dst: netip.MustParsePrefix("ff00::/8"), Dev: dev, Table: TableLocal, Metric: 256})
+// kernelRoutes are the routes that Linux derives from a link and its addresses
+// (addrconf_add_dev, addrconf_prefix_route, fib_add_ifaddr). Of several IPv4 addresses in one prefix
+// the first is the primary one: packets leave with it, and the prefix's routes are its.
+func kernelRoutes(dev string, loopback bool, addrs []netip.Prefix) []Route {
+	var rs []Route
+	if !loopback {
+		rs = append(rs, Route{Type: Multicast, Dst: multicast6, Dev: dev, Table: TableLocal, Metric: addrconfMetric})
+	}
+	primary := map[netip.Prefix]netip.Addr{}
+	for _, p := range addrs {
+		a := p.Addr()
+		if a.Is6() {
+			rs = append(rs, Route{Type: Local, Dst: hostPrefix(a), Dev: dev, Table: TableLocal})
+			if !a.IsLoopback() {
+				rs = append(rs, Route{Type: Unicast, Dst: p.Masked(), Dev: dev, Table: TableMain, Metric: addrconfMetric})
+			}
+			continue
 		}
-		if p.Bits() < 128 || loopback {
-			rs = append(rs, Route{Type: Unicast, Dst: p.Masked(), Dev: dev, Table: TableMain, Metric: 256})
+		src, secondary := primary[p.Masked()]
+		if !secondary {
+			src, primary[p.Masked()] = a, a
 		}
-	} else {
-		rs[0].PrefSrc = a
+		rs = append(rs, Route{Type: Local, Dst: hostPrefix(a), Dev: dev, Table: TableLocal, Scope: ScopeHost, PrefSrc: src})
+		if secondary {
+			continue
+		}
 		if b, ok := broadcastAddr(p); ok {
 			rs = append(rs, Route{Type: Broadcast, Dst: hostPrefix(b), Dev: dev, Table: TableLocal, Scope: ScopeLink, PrefSrc: a})
 		}
 		switch {
+		case p.Bits() == 32:
 		case loopback:
 			// The whole prefix of a loopback address is local.
 			rs = append(rs, Route{Type: Local, Dst: p.Masked(), Dev: dev, Table: TableLocal, Scope: ScopeHost, PrefSrc: a})
-		case p.Bits() < 32:
+		default:
 			rs = append(rs, Route{Type: Unicast, Dst: p.Masked(), Dev: dev, Table: TableMain, Scope: ScopeLink, PrefSrc: a})
 		}
 	}
-	for i := range rs {
-		rs[i].Protocol = ProtoKernel
+	var out []Route
+	for _, rt := range rs {
+		rt.Protocol = ProtoKernel
+		if !slices.Contains(out, rt) {
+			out = append(out, rt)
+		}
 	}
-	return rs
+	return out
 }
 
 // AddAddr gives a link an address, and the tables the routes that follow from it.
@@ -305,10 +333,10 @@ func (s *Stack) AddAddr(dev string, p netip.Prefix) error {
 	if l == nil {
 		return fmt.Errorf("add address %s: Cannot find device %q: %w", p, dev, syscall.ENODEV)
 	}
-	if !p.IsValid() || p.Addr().IsUnspecified() || p.Addr().IsMulticast() {
+	if !p.IsValid() || p.Addr().IsUnspecified() || p.Addr().IsMulticast() || p.Addr().Is4In6() {
 		return fmt.Errorf("add address %s: not a unicast address with a prefix length: %w", p, syscall.EINVAL)
 	}
-	if slices.Contains(l.addrs, p) {
+	if slices.ContainsFunc(l.addrs, func(o netip.Prefix) bool { return o.Addr() == p.Addr() }) {
 		return fmt.Errorf("add address %s: %w", p, syscall.EEXIST)
 	}
 	pa := tcpip.ProtocolAddress{
@@ -318,18 +346,13 @@ func (s *Stack) AddAddr(dev string, p netip.Prefix) error {
 	if err := s.ns.AddProtocolAddress(l.id, pa, stack.AddressProperties{}); err != nil {
 		return fmt.Errorf("add address %s: %w", p, errnoOf(err))
 	}
-	l.addrs = append(l.addrs, p)
-	for _, rt := range kernelRoutes(dev, l.loopback, p) {
-		// A second address of the same prefix shares its routes.
-		if err := s.addRouteLocked(rt); err != nil && !errors.Is(err, syscall.EEXIST) {
-			return err
-		}
-	}
+	s.setAddrsLocked(l, append(slices.Clone(l.addrs), p))
 	return nil
 }
 
-// DelAddr takes an address from a link, with the routes that followed from it
-// and from no other address of the link.
+// DelAddr takes an address from a link, with the routes that followed from it.
+// The next address in its prefix becomes the primary one, as Linux does with
+// net.ipv4.conf.all.promote_secondaries=1.
 func (s *Stack) DelAddr(dev string, p netip.Prefix) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -344,22 +367,39 @@ func (s *Stack) DelAddr(dev string, p netip.Prefix) error {
 	if err := s.ns.RemoveAddress(l.id, toTCPIP(p.Addr())); err != nil {
 		return fmt.Errorf("del address %s: %w", p, errnoOf(err))
 	}
-	l.addrs = slices.Delete(l.addrs, i, i+1)
-	keep := map[netip.Prefix]bool{}
-	for _, a := range l.addrs {
-		for _, rt := range kernelRoutes(dev, l.loopback, a) {
-			keep[rt.Dst] = true
-		}
-	}
-	for _, rt := range kernelRoutes(dev, l.loopback, p) {
-		if keep[rt.Dst] {
-			continue
-		}
-		if err := s.delRouteLocked(rt); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return err
-		}
-	}
+	s.setAddrsLocked(l, slices.Delete(slices.Clone(l.addrs), i, i+1))
 	return nil
+}
+
+// setAddrsLocked changes the addresses of l, and the routes that follow from it
+// and them.
+func (s *Stack) setAddrsLocked(l *link, addrs []netip.Prefix) {
+	var old []Route
+	if l.up {
+		old = kernelRoutes(l.name, l.loopback, l.addrs)
+	}
+	now := kernelRoutes(l.name, l.loopback, addrs)
+	gone := func(a netip.Addr) bool {
+		is := func(p netip.Prefix) bool { return p.Addr() == a }
+		return slices.ContainsFunc(l.addrs, is) && !slices.ContainsFunc(addrs, is)
+	}
+	for _, f := range []Family{IPv4, IPv6} {
+		var drop, add []Route
+		for _, rt := range s.rpdb(f).routes(0) {
+			// With an address go the routes that prefer it as a source (fib_sync_down_addr).
+			if (slices.Contains(old, rt) || rt.Protocol != ProtoKernel && gone(rt.PrefSrc)) && !slices.Contains(now, rt) {
+				drop = append(drop, rt)
+			}
+		}
+		for _, rt := range now {
+			if familyOf(rt.Dst.Addr()) == f && !slices.Contains(old, rt) {
+				add = append(add, rt)
+			}
+		}
+		s.rpdbPointer(f).Store(s.rpdb(f).replace(drop, add))
+	}
+	l.addrs, l.up = addrs, true
+	s.syncRoutesLocked()
 }
 
 // LinkInfo describes a link.

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -157,8 +158,7 @@ func (p *RouteProtocol) UnmarshalText(b []byte) error {
 
 // Route is one entry of a routing table. The zero values of Gateway, PrefSrc
 // and Dev mean "none". AddRoute fills in what ip-route(8) implies: Table zero
-// means the table that Type implies (local for Local, Broadcast and Multicast,
-// else main), Protocol zero means boot, an IPv4 route's Scope zero the scope that
+// means the table that Type implies (local for Local and Broadcast, else main), Protocol zero means boot, an IPv4 route's Scope zero the scope that
 // its type and gateway imply, an IPv6 route's Metric zero 1024.
 type Route struct {
 	Type     RouteType     `json:"type"`
@@ -200,17 +200,10 @@ func (r Route) String() string {
 		fmt.Fprintf(&b, " metric %d", r.Metric)
 	}
 	if v6 {
-		if n := linuxErrno[r.Type]; n != 0 {
-			fmt.Fprintf(&b, " error -%d", n)
-		}
 		b.WriteString(" pref medium")
 	}
 	return b.String()
 }
-
-// linuxErrno is the errno that the kernel stores with an IPv6 route
-// (ip6_rt_type_to_error), by Linux's numbers on every OS.
-var linuxErrno = map[RouteType]int{Unreachable: 113, Prohibit: 13, Blackhole: 22, Throw: 11}
 
 // dstName writes a destination as iproute2 does: "default", an address, a prefix.
 func dstName(p netip.Prefix) string {
@@ -465,36 +458,58 @@ func (db *rpdb) clone() *rpdb {
 	return c
 }
 
-// withRoute returns a database with rt added. Like fib_table_insert, IPv4 holds
-// one route for a prefix and metric; IPv6 one for each device and gateway.
-func (db *rpdb) withRoute(rt *Route) (*rpdb, error) {
-	c := db.clone()
-	t := c.tables[rt.Table]
-	if t == nil {
-		t = new(routeTable)
-	} else {
-		t = t.Clone()
-	}
-	have, _ := t.Get(rt.Dst)
-	for _, o := range have {
-		same := o.Metric == rt.Metric
-		if rt.Dst.Addr().Is6() {
-			same = same && o.Dev == rt.Dev && o.Gateway == rt.Gateway
-		}
-		if same {
+// withRoute returns a database with rt added. A table takes one route for a prefix
+// and metric, as Linux does with NLM_F_EXCL, which `ip route add` sets.
+func (db *rpdb) withRoute(rt Route) (*rpdb, error) {
+	if t := db.tables[rt.Table]; t != nil {
+		have, _ := t.Get(rt.Dst)
+		if slices.ContainsFunc(have, func(o *Route) bool { return o.Metric == rt.Metric }) {
 			return nil, syscall.EEXIST
 		}
 	}
-	routes := append(slices.Clone(have), rt)
-	slices.SortStableFunc(routes, func(a, b *Route) int { return int(int64(a.Metric) - int64(b.Metric)) })
-	t.Insert(rt.Dst, routes)
-	c.tables[rt.Table] = t
-	return c, nil
+	return db.replace(nil, []Route{rt}), nil
+}
+
+// replace returns a database without the routes of drop and with those of add,
+// which come after others of their prefix and metric (NLM_F_APPEND).
+func (db *rpdb) replace(drop, add []Route) *rpdb {
+	c := db.clone()
+	own := map[TableID]bool{} // tables that c does not share with db
+	table := func(id TableID) *routeTable {
+		t := c.tables[id]
+		if !own[id] {
+			own[id] = true
+			if t == nil {
+				t = new(routeTable)
+			} else {
+				t = t.Clone()
+			}
+			c.tables[id] = t
+		}
+		return t
+	}
+	for _, rt := range drop {
+		t := table(rt.Table)
+		have, _ := t.Get(rt.Dst)
+		if left := slices.DeleteFunc(slices.Clone(have), func(o *Route) bool { return *o == rt }); len(left) > 0 {
+			t.Insert(rt.Dst, left)
+		} else {
+			t.Delete(rt.Dst)
+		}
+	}
+	for _, rt := range add {
+		t := table(rt.Table)
+		have, _ := t.Get(rt.Dst)
+		routes := append(slices.Clone(have), &rt)
+		slices.SortStableFunc(routes, func(a, b *Route) int { return cmp.Compare(a.Metric, b.Metric) })
+		t.Insert(rt.Dst, routes)
+	}
+	return c
 }
 
 // withoutRoute returns a database without the first route that matches: its type,
 // prefix and table, and those of its other fields that are set.
-func (db *rpdb) withoutRoute(rt *Route) (*rpdb, error) {
+func (db *rpdb) withoutRoute(rt Route) (*rpdb, error) {
 	t := db.tables[rt.Table]
 	if t == nil {
 		return nil, syscall.ESRCH
@@ -510,15 +525,7 @@ func (db *rpdb) withoutRoute(rt *Route) (*rpdb, error) {
 	if i < 0 {
 		return nil, syscall.ESRCH
 	}
-	c := db.clone()
-	nt := t.Clone()
-	if rest := slices.Delete(slices.Clone(have), i, i+1); len(rest) > 0 {
-		nt.Insert(rt.Dst, rest)
-	} else {
-		nt.Delete(rt.Dst)
-	}
-	c.tables[rt.Table] = nt
-	return c, nil
+	return db.replace([]Route{*have[i]}, nil), nil
 }
 
 func (db *rpdb) withRule(r Rule) (*rpdb, error) {
@@ -541,8 +548,8 @@ func (db *rpdb) withoutRule(match func(Rule) bool) (*rpdb, error) {
 	return c, nil
 }
 
-// routes returns the routes of table t, or of all tables for t 0, by prefix and
-// then metric, as `ip route show` lists them.
+// routes returns the routes of table t, or of all tables for t 0, in the order in
+// which the kernel dumps them.
 func (db *rpdb) routes(t TableID) []Route {
 	ids := make([]TableID, 0, len(db.tables))
 	for id := range db.tables {
@@ -553,13 +560,25 @@ func (db *rpdb) routes(t TableID) []Route {
 	slices.Sort(ids)
 	var out []Route
 	for _, id := range ids {
-		for _, routes := range db.tables[id].AllSorted() {
+		start := len(out)
+		for _, routes := range db.tables[id].All() {
 			for _, rt := range routes {
 				out = append(out, *rt)
 			}
 		}
+		slices.SortStableFunc(out[start:], func(a, b Route) int { return dumpOrder(a.Dst, b.Dst) })
 	}
 	return out
+}
+
+// dumpOrder is the order of prefixes in the kernel's dumps. fib_trie goes by
+// address, and has the longer of two prefixes of one address first; fib6_walk
+// visits what a prefix contains before the prefix itself.
+func dumpOrder(a, b netip.Prefix) int {
+	if a.Addr().Is6() && a != b && a.Overlaps(b) {
+		return cmp.Compare(b.Bits(), a.Bits())
+	}
+	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(b.Bits(), a.Bits()))
 }
 
 func nameOf[T ~uint8](names []string, v T) string {

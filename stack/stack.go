@@ -197,14 +197,14 @@ func (s *Stack) AddLink(cfg Link) error {
 	if err := s.ns.SetSpoofing(l.id, true); err != nil {
 		return fmt.Errorf("stack: link %q: %s", cfg.Name, err)
 	}
+	s.mu.Lock()
+	s.setAddrsLocked(l, nil)
+	s.mu.Unlock()
 	for _, a := range cfg.Addrs {
 		if err := s.AddAddr(cfg.Name, a); err != nil {
 			return err
 		}
 	}
-	s.mu.Lock()
-	s.syncRoutesLocked()
-	s.mu.Unlock()
 	return nil
 }
 

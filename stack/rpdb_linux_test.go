@@ -1,0 +1,208 @@
+//go:build linux
+
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
+)
+
+// ipStep is a change, in iproute2's words and in ours. The two must agree on
+// whether it succeeds.
+type ipStep struct {
+	ip string
+	do func(*Stack) error
+}
+
+func addrAdd(p, dev string) ipStep {
+	return ipStep{"addr add " + p + " dev " + dev + nodad(p), func(s *Stack) error { return s.AddAddr(dev, netip.MustParsePrefix(p)) }}
+}
+
+func addrDel(p, dev string) ipStep {
+	return ipStep{"addr del " + p + " dev " + dev, func(s *Stack) error { return s.DelAddr(dev, netip.MustParsePrefix(p)) }}
+}
+
+// nodad makes an IPv6 address usable at once.
+func nodad(p string) string {
+	if strings.Contains(p, ":") {
+		return " nodad"
+	}
+	return ""
+}
+
+func routeAdd(ip string, rt Route) ipStep {
+	return ipStep{"route add " + ip, func(s *Stack) error { return s.AddRoute(rt) }}
+}
+
+func routeDel(ip string, rt Route) ipStep {
+	return ipStep{"route del " + ip, func(s *Stack) error { return s.DelRoute(rt) }}
+}
+
+func ruleAdd(ip string, r Rule) ipStep {
+	return ipStep{"rule add " + ip, func(s *Stack) error { return s.AddRule(r) }}
+}
+
+func ruleDel(ip string, r Rule) ipStep {
+	return ipStep{"rule del " + ip, func(s *Stack) error { return s.DelRule(r) }}
+}
+
+// TestTablesAsLinux makes the same changes here and in a fresh namespace of the
+// running kernel, and compares what ip shows with what we show.
+func TestTablesAsLinux(t *testing.T) {
+	addrs := []ipStep{
+		addrAdd("10.9.0.2/24", "cat0"), addrAdd("10.9.0.3/24", "cat0"), addrAdd("10.9.0.4/25", "cat0"),
+		addrAdd("192.168.7.1/31", "cat0"), addrAdd("192.168.8.1/32", "cat0"), addrAdd("10.9.0.200/24", "cat1"),
+		addrAdd("127.0.5.1/16", "lo"), addrAdd("192.168.9.1/32", "lo"), addrAdd("192.168.10.1/24", "lo"),
+		addrAdd("fd00:9::2/64", "cat0"), addrAdd("fd00:9::3/64", "cat0"), addrAdd("fd00:a::1/128", "cat0"),
+		addrAdd("fd00:9::4/64", "cat1"), addrAdd("fd00:b::1/128", "lo"),
+	}
+	for _, c := range []struct {
+		name  string
+		steps []ipStep
+	}{
+		{"fresh namespace", nil},
+		{"addresses", addrs},
+		{"an address twice", []ipStep{addrAdd("10.9.0.2/24", "cat0"), addrAdd("10.9.0.2/24", "cat0")}},
+		{"deletion of addresses", append(addrs[:len(addrs):len(addrs)],
+			addrDel("10.9.0.2/24", "cat0"), addrDel("10.9.0.9/24", "cat0"), addrDel("192.168.7.1/31", "cat0"),
+			addrDel("127.0.5.1/16", "lo"), addrDel("fd00:9::2/64", "cat0"), addrDel("fd00:a::1/128", "cat0"))},
+		{"routes of an address go with it", []ipStep{
+			addrAdd("10.9.0.2/24", "cat0"), addrAdd("10.9.1.2/24", "cat0"),
+			routeAdd("198.51.100.0/24 dev cat0 src 10.9.1.2", Route{Dst: pfx("198.51.100.0/24"), Dev: "cat0", PrefSrc: ip("10.9.1.2")}),
+			addrDel("10.9.1.2/24", "cat0"),
+		}},
+		{"routes", []ipStep{
+			addrAdd("10.9.0.2/24", "cat0"), addrAdd("fd00:9::2/64", "cat0"),
+			routeAdd("default via 10.9.0.1", Route{Dst: pfx("0.0.0.0/0"), Gateway: ip("10.9.0.1")}),
+			routeAdd("default via 10.9.0.7", Route{Dst: pfx("0.0.0.0/0"), Gateway: ip("10.9.0.7")}),
+			routeAdd("default via 10.9.0.7 metric 9", Route{Dst: pfx("0.0.0.0/0"), Gateway: ip("10.9.0.7"), Metric: 9}),
+			routeAdd("203.0.113.0/24 via 10.77.0.7", Route{Dst: pfx("203.0.113.0/24"), Gateway: ip("10.77.0.7")}),
+			routeAdd("local 192.0.2.0/24 dev cat0", Route{Type: Local, Dst: pfx("192.0.2.0/24"), Dev: "cat0"}),
+			routeAdd("198.18.0.0/15 dev nocat", Route{Dst: pfx("198.18.0.0/15"), Dev: "nocat"}),
+			routeAdd("198.18.0.1/15 dev cat0", Route{Dst: pfx("198.18.0.1/15"), Dev: "cat0"}),
+			routeAdd("unreachable 198.51.100.0/24", Route{Type: Unreachable, Dst: pfx("198.51.100.0/24")}),
+			routeAdd("blackhole 198.51.101.0/24 metric 5", Route{Type: Blackhole, Dst: pfx("198.51.101.0/24"), Metric: 5}),
+			routeAdd("prohibit 198.51.102.7", Route{Type: Prohibit, Dst: pfx("198.51.102.7/32")}),
+			routeAdd("throw 1.0.0.0/8 table 100", Route{Type: Throw, Dst: pfx("1.0.0.0/8"), Table: 100}),
+			routeAdd("broadcast 4.4.4.4 dev cat0", Route{Type: Broadcast, Dst: pfx("4.4.4.4/32"), Dev: "cat0"}),
+			routeAdd("multicast 225.0.0.0/8 dev cat0", Route{Type: Multicast, Dst: pfx("225.0.0.0/8"), Dev: "cat0"}),
+			routeAdd("198.20.0.0/16 dev cat0 scope host", Route{Dst: pfx("198.20.0.0/16"), Dev: "cat0", Scope: ScopeHost}),
+			routeAdd("198.21.0.0/16 dev cat0 proto static", Route{Dst: pfx("198.21.0.0/16"), Dev: "cat0", Protocol: ProtoStatic}),
+			routeAdd("198.21.0.0/16 dev cat1", Route{Dst: pfx("198.21.0.0/16"), Dev: "cat1"}),
+			routeAdd("198.21.0.0/17 dev cat1", Route{Dst: pfx("198.21.0.0/17"), Dev: "cat1"}),
+			routeDel("198.20.0.0/16", Route{Dst: pfx("198.20.0.0/16")}),
+			routeDel("198.20.0.0/16", Route{Dst: pfx("198.20.0.0/16")}),
+			routeDel("blackhole 198.51.101.0/24", Route{Type: Blackhole, Dst: pfx("198.51.101.0/24")}),
+			routeDel("198.21.0.0/16 dev cat1", Route{Dst: pfx("198.21.0.0/16"), Dev: "cat1"}),
+
+			routeAdd("default via fd00:9::1", Route{Dst: pfx("::/0"), Gateway: ip("fd00:9::1")}),
+			routeAdd("local 2001:db8:4::/48 dev cat0", Route{Type: Local, Dst: pfx("2001:db8:4::/48"), Dev: "cat0"}),
+			routeAdd("2001:db8:6::/48 dev cat0", Route{Dst: pfx("2001:db8:6::/48"), Dev: "cat0"}),
+			routeAdd("2001:db8:6::/48 dev cat1", Route{Dst: pfx("2001:db8:6::/48"), Dev: "cat1"}),
+			routeAdd("2001:db8:6::/48 dev cat1 metric 2000", Route{Dst: pfx("2001:db8:6::/48"), Dev: "cat1", Metric: 2000}),
+			routeAdd("2001:db8::/32 dev cat1", Route{Dst: pfx("2001:db8::/32"), Dev: "cat1"}),
+			routeAdd("2001:db8::/48 dev cat1", Route{Dst: pfx("2001:db8::/48"), Dev: "cat1"}),
+			routeAdd("unreachable 2001:db8:1::/48", Route{Type: Unreachable, Dst: pfx("2001:db8:1::/48")}),
+			routeAdd("blackhole 2001:db8:2::/48 metric 5", Route{Type: Blackhole, Dst: pfx("2001:db8:2::/48"), Metric: 5}),
+			routeAdd("throw 2001:db8:3::/48 table 100", Route{Type: Throw, Dst: pfx("2001:db8:3::/48"), Table: 100}),
+			routeAdd("prohibit 2001:db8:5::/48", Route{Type: Prohibit, Dst: pfx("2001:db8:5::/48")}),
+			routeDel("2001:db8:6::/48 dev cat1", Route{Dst: pfx("2001:db8:6::/48"), Dev: "cat1"}),
+			routeDel("prohibit 2001:db8:5::/48", Route{Type: Prohibit, Dst: pfx("2001:db8:5::/48")}),
+		}},
+		{"rules", []ipStep{
+			ruleAdd("from 10.0.0.0/8 lookup 100", Rule{From: pfx("10.0.0.0/8"), Table: 100}),
+			ruleAdd("not to 10.0.0.0/8 iif cat0 prio 77 prohibit", Rule{Priority: 77, Not: true, To: pfx("10.0.0.0/8"), IIF: "cat0", Action: ActionProhibit}),
+			ruleAdd("oif cat0 blackhole", Rule{OIF: "cat0", Action: ActionBlackhole}),
+			ruleAdd("from 0/0 to 0/0 table 44", Rule{From: pfx("0.0.0.0/0"), To: pfx("0.0.0.0/0"), Table: 44}),
+			ruleAdd("from 192.0.2.7 prio 77 unreachable", Rule{Priority: 77, From: pfx("192.0.2.7/32"), Action: ActionUnreachable}),
+			ruleAdd("from 192.0.2.7 prio 77 unreachable", Rule{Priority: 77, From: pfx("192.0.2.7/32"), Action: ActionUnreachable}),
+			ruleAdd("from fd00::/8 prio 50 lookup 100", Rule{Priority: 50, From: pfx("fd00::/8"), Table: 100}),
+			ruleDel("prio 77 prohibit", Rule{Priority: 77, Action: ActionProhibit}),
+			ruleDel("prio 5", Rule{Priority: 5}),
+			ruleDel("from 10.0.0.0/8", Rule{From: pfx("10.0.0.0/8")}),
+			ruleDel("prio 0", Rule{Priority: 0, Table: TableLocal}),
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newStack(t, Config{Links: []Link{{Name: "cat0", Endpoint: channel.New(1, 1500, "")}, {Name: "cat1", Endpoint: channel.New(1, 1500, "")}}})
+			script := `exec 2>&1
+				sysctl -q -w net.ipv4.conf.all.promote_secondaries=1
+				ip link set lo up
+				for d in cat0 cat1; do
+					ip link add $d type veth peer name p$d
+					ip link set $d addrgenmode none; ip link set $d up; ip link set p$d up
+				done
+				`
+			for _, st := range c.steps {
+				family := "-4"
+				if strings.Contains(st.ip, ":") {
+					family = "-6"
+				}
+				script += fmt.Sprintf("ip %s %s && echo ok %s || echo failed %s\n", family, st.ip, st.ip, st.ip)
+			}
+			var ours []string
+			for _, st := range c.steps {
+				if err := st.do(s); err == nil {
+					ours = append(ours, "ok "+st.ip)
+				} else {
+					ours = append(ours, "failed "+st.ip)
+				}
+			}
+			for i, f := range []Family{IPv4, IPv6} {
+				n := []string{"-4", "-6"}[i]
+				script += fmt.Sprintf("echo == rules %s; ip %s rule show\n", n, n)
+				ours = append(ours, "== rules "+n)
+				for _, r := range s.Rules(f) {
+					ours = append(ours, r.String())
+				}
+				for _, id := range []TableID{TableLocal, TableMain, 100} {
+					script += fmt.Sprintf("echo == table %s %s; ip %s route show table %s; true\n", id, n, n, id)
+					ours = append(ours, fmt.Sprintf("== table %s %s", id, n))
+					for _, r := range s.Routes(f, id) {
+						ours = append(ours, r.String())
+					}
+				}
+			}
+			theirs := []string{}
+			for line := range strings.Lines(inNetNS(t, script)) {
+				line = strings.TrimRight(strings.TrimSuffix(strings.TrimSpace(line), "linkdown"), " ")
+				if strings.Contains(line, " dev pcat") || strings.HasPrefix(line, "RTNETLINK") || strings.HasPrefix(line, "Error: ") || strings.HasPrefix(line, "Cannot find") || strings.HasPrefix(line, "Dump terminated") {
+					continue // why a step failed; that it did is compared
+				}
+				theirs = append(theirs, line)
+			}
+			if d := cmp.Diff(theirs, ours); d != "" {
+				t.Errorf("kernel (-) and stack (+) differ:\n%s", d)
+			}
+		})
+	}
+}
+
+func TestTableErrors(t *testing.T) {
+	s := newStack(t, Config{})
+	for _, c := range []struct {
+		what string
+		err  error
+		want syscall.Errno
+	}{
+		{"route to an unknown device", s.AddRoute(Route{Dst: pfx("10.0.0.0/8"), Dev: "cat9"}), syscall.ENODEV},
+		{"route through an unreachable gateway", s.AddRoute(Route{Dst: pfx("10.0.0.0/8"), Gateway: ip("192.0.2.1")}), syscall.ENETUNREACH},
+		{"no such route", s.DelRoute(Route{Dst: pfx("10.0.0.0/8")}), syscall.ESRCH},
+		{"no such rule", s.DelRule(Rule{Priority: 7}), syscall.ENOENT},
+		{"no such address", s.DelAddr("lo", pfx("10.0.0.1/8")), syscall.EADDRNOTAVAIL},
+		{"no such device", s.AddAddr("cat9", pfx("10.0.0.1/8")), syscall.ENODEV},
+		{"rule without a table", s.AddRule(Rule{Priority: 7}), syscall.EINVAL},
+		{"rule of two families", s.AddRule(Rule{Priority: 7, From: pfx("10.0.0.0/8"), To: pfx("fd00::/8"), Table: 1}), syscall.EINVAL},
+	} {
+		if !errors.Is(c.err, c.want) {
+			t.Errorf("%s: %v, want %v", c.what, c.err, c.want)
+		}
+	}
+}
