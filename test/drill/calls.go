@@ -494,8 +494,15 @@ func (r *runner) transmit(cl *call, d *descriptor, data []byte, n, flags int, to
 		}
 	}
 	cl.blocks = !d.nonblock && flags&int(symbols["MSG_DONTWAIT"]) == 0
-	done := 0
+	done, waits := 0, false
 	cl.attempt = func() (int64, error) {
+		if waits {
+			// A write that has once found no room goes on when the socket says that it is writable: Linux waits
+			// until a third of the buffer is free.
+			if ev, err := r.target.poll(d.fd, int(symbols["POLLOUT"])); err == nil && ev == 0 {
+				return 0, syscall.EAGAIN
+			}
+		}
 		b := data
 		switch {
 		case b == nil && d.datagram:
@@ -513,11 +520,13 @@ func (r *runner) transmit(cl *call, d *descriptor, data []byte, n, flags int, to
 			if done > 0 && err != syscall.EAGAIN {
 				return int64(done), nil
 			}
+			waits = true
 			return -1, err
 		}
 		done += k
 		d.wrote += uint32(k)
 		if done < n && cl.blocks && !d.datagram {
+			waits = true
 			return 0, syscall.EAGAIN
 		}
 		return int64(done), nil

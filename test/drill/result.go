@@ -99,7 +99,7 @@ func Play(s *Script, on Target) Result {
 }
 
 func (res *Result) play(s *Script) error {
-	set, err := s.configure()
+	set, err := s.configure(res.Target)
 	if err != nil {
 		if strings.Contains(err.Error(), "shell line") {
 			return &refusal{err.(*Error)}

@@ -14,6 +14,7 @@ import (
 
 // settings are what a script runs under: its header options, and what its shell lines set.
 type settings struct {
+	target    Target
 	ipVersion string // ipv4, ipv6 or ipv4-mapped-ipv6
 	local     netip.Prefix
 	remote    netip.Addr
@@ -66,8 +67,9 @@ func defaultSettings() settings {
 }
 
 // configure reads the header options and the shell lines before the first event.
-func (s *Script) configure() (settings, error) {
+func (s *Script) configure(on Target) (settings, error) {
 	set := defaultSettings()
+	set.target = on
 	var local, remote string
 	prefix := -1
 	for _, o := range s.Options {
@@ -306,6 +308,9 @@ func (set *settings) sysctl(name, value string) error {
 	p := strings.TrimPrefix(name, "/proc/sys/")
 	p = strings.ReplaceAll(p, ".", "/")
 	set.sysctls = append(set.sysctls, sysctl{p, value})
+	if set.target == Kernel {
+		return nil // it knows its own
+	}
 	short, ok := strings.CutPrefix(p, "net/ipv4/")
 	if !ok {
 		return fmt.Errorf("only net.ipv4.tcp_… can be set, not %s", name)

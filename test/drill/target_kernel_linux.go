@@ -26,7 +26,7 @@ type kernelTarget struct {
 	open   map[int]bool // sockets to close
 
 	congestion string // algorithm of new sockets
-	buf    []byte
+	buf        []byte
 }
 
 // kernelPoll is how often calls that block are tried again.
@@ -49,6 +49,8 @@ var kernelDefaults = []sysctl{
 	{"net/ipv4/tcp_recovery", "1"},
 	{"net/ipv4/tcp_ecn", "0"},
 	{"net/ipv4/tcp_syncookies", "1"},
+	{"net/ipv4/tcp_fastopen", "0x70403"},
+	{"net/ipv4/tcp_fastopen_key", "a1a1a1a1-b2b2b2b2-c3c3c3c3-d4d4d4d4"},
 	{"net/ipv4/icmp_ratelimit", "0"},
 	{"net/ipv6/conf/all/accept_dad", "0"},
 	{"net/ipv6/conf/default/accept_dad", "0"},
