@@ -17,6 +17,8 @@ const (
 //	rule 0 → table local → local 10.9.0.2 dev cat0
 func (l *RouteLookup) Short() string {
 	switch {
+	case l.Martian != "":
+		return "before any rule → martian: " + l.Martian
 	case l.Rule == nil && l.Route == nil:
 		return "no rule leads to a route"
 	case l.Rule == nil:
@@ -70,6 +72,9 @@ func (l *RouteLookup) Text() string {
 
 // answer says in words what becomes of the packet.
 func (l *RouteLookup) answer() string {
+	if l.Martian != "" {
+		return "martian, nobody can have sent this here: dropped silently (" + l.Martian + ")"
+	}
 	if l.Route == nil {
 		return "no route: dropped; a local sender gets ENETUNREACH"
 	}

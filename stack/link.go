@@ -30,13 +30,15 @@ type link struct {
 // dropCounters count packets that the routing policy database did not let
 // through, by the kernel's names for such drops.
 type dropCounters struct {
-	inNoRoutes, inNotLocal, blackhole, unreachable, prohibit, outNoRoutes atomic.Uint64
+	inNoRoutes, inNotLocal, martian, notUnicast, blackhole, unreachable, prohibit, outNoRoutes atomic.Uint64
 }
 
 // Drops counts packets that the routing policy database did not let through.
 type Drops struct {
 	InNoRoutes  uint64 `json:"in_no_routes"` // IP_INNOROUTES: no rule led to a route
 	InNotLocal  uint64 `json:"in_not_local"` // matched a unicast route and forwarding is off
+	Martian     uint64 `json:"martian"`      // IP_INVALID_SOURCE, IP_INVALID_DEST
+	NotUnicast  uint64 `json:"not_unicast"`  // TCP or echo to a broadcast or multicast address
 	Blackhole   uint64 `json:"blackhole"`
 	Unreachable uint64 `json:"unreachable"`
 	Prohibit    uint64 `json:"prohibit"`
@@ -47,7 +49,7 @@ type Drops struct {
 func (s *Stack) Drops() Drops {
 	d := &s.drops
 	return Drops{
-		InNoRoutes: d.inNoRoutes.Load(), InNotLocal: d.inNotLocal.Load(), Blackhole: d.blackhole.Load(),
+		InNoRoutes: d.inNoRoutes.Load(), InNotLocal: d.inNotLocal.Load(), Martian: d.martian.Load(), NotUnicast: d.notUnicast.Load(), Blackhole: d.blackhole.Load(),
 		Unreachable: d.unreachable.Load(), Prohibit: d.prohibit.Load(), OutNoRoutes: d.outNoRoutes.Load(),
 	}
 }
@@ -84,8 +86,9 @@ func (l *link) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stac
 	}
 
 	ev := l.s.packetIn(l, proto, pkt)
-	ev.Route = l.s.LookupRoute(q)
-	if ev.Drop = l.admit(proto, pkt, ev.Route.Route); ev.Drop == "" {
+	var rt *Route
+	ev.Route, rt = l.s.explainRoute(q)
+	if ev.Drop = l.admit(proto, pkt, rt); ev.Drop == "" {
 		// transport.go completes and publishes the event when a socket is chosen.
 		l.s.events.expect(pkt, ev)
 		l.Endpoint.DeliverNetworkPacket(proto, pkt)
@@ -100,7 +103,16 @@ func (l *link) admit(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer,
 	case rt == nil:
 		l.s.drops.inNoRoutes.Add(1)
 		return "IP_INNOROUTES"
-	case rt.Type.delivers():
+	case martianReason(rt) != "":
+		l.s.drops.martian.Add(1)
+		return martianReason(rt)
+	case rt.Type == Broadcast || rt.Type == Multicast:
+		if unicastOnly(proto, pkt) {
+			l.s.drops.notUnicast.Add(1)
+			return "NOT_UNICAST"
+		}
+		return ""
+	case rt.Type == Local:
 		return ""
 	case rt.Type == Unicast:
 		if l.s.fwd {
@@ -111,6 +123,20 @@ func (l *link) admit(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer,
 	}
 	l.s.sendUnreachable(l, proto, pkt, rt.Type)
 	return l.s.drops.drop(rt.Type)
+}
+
+// unicastOnly reports whether a packet must not go to many: TCP (RFC 9293 3.9.2.3),
+// and IPv4 echo requests, which Linux ignores (icmp_echo_ignore_broadcasts) since
+// the answers of all would drown the one who seems to have asked.
+func unicastOnly(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) bool {
+	b, _ := pkt.Data().PullUp(min(pkt.Data().Size(), header.IPv4MaximumHeaderSize+header.ICMPv4MinimumSize))
+	switch tp, payload := transportOf(proto, b); tp {
+	case header.TCPProtocolNumber:
+		return true
+	case header.ICMPv4ProtocolNumber:
+		return proto == ipv4.ProtocolNumber && header.IPv4(b).FragmentOffset() == 0 && len(payload) > 0 && header.ICMPv4Type(payload[0]) == header.ICMPv4Echo
+	}
+	return false
 }
 
 // WritePackets implements stack.LinkEndpoint: netstack sends. Packets for a local
@@ -156,8 +182,7 @@ func (l *link) dispose(pkt *stack.PacketBuffer) bool {
 	var ev *PacketEvent
 	if l.s.events.on() {
 		ev = l.s.packetOut(l, pkt)
-		ev.Route = l.s.LookupRoute(q)
-		rt = ev.Route.Route
+		ev.Route, rt = l.s.explainRoute(q)
 	} else {
 		_, rt = l.s.decide(q, nil)
 	}

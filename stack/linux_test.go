@@ -8,27 +8,15 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-)
 
-// skip skips a test for want of something, and says how to get it. With
-// CATFLAP_REQUIRE=all nothing may be wanting.
-func skip(t testing.TB, want, remedy string) {
-	t.Helper()
-	if os.Getenv("CATFLAP_REQUIRE") == "all" {
-		t.Fatalf("%s; remedy: %s", want, remedy)
-	}
-	t.Skipf("%s; remedy: %s", want, remedy)
-}
+	"github.com/catflap/catflap/internal/testenv"
+)
 
 // inNetNS runs a shell script in a network namespace of its own (and a user
 // namespace unless root), and returns what it printed.
 func inNetNS(t *testing.T, script string) string {
 	t.Helper()
-	for _, tool := range []string{"sh", "ip"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			skip(t, "no "+tool+" here", "install iproute2 (apt-get install iproute2)")
-		}
-	}
+	testenv.Require(t, "sh", "ip")
 	cmd := exec.Command("sh", "-c", script)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	if os.Geteuid() != 0 {
@@ -40,7 +28,7 @@ func inNetNS(t *testing.T, script string) string {
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if _, failed := err.(*exec.ExitError); err != nil && !failed {
-		skip(t, "no network namespace: "+err.Error(), "run as root, or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1)")
+		testenv.Skip(t, "no network namespace: "+err.Error(), "run as root, or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1)")
 	}
 	if err != nil {
 		t.Fatalf("%v: %s", err, &stderr)

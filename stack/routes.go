@@ -36,8 +36,49 @@ func (s *Stack) rpdbPointer(f Family) *atomic.Pointer[rpdb] {
 	return &s.v6
 }
 
+// Packets that arrive so cannot be genuine ("martian", RFC 1812 5.3.7), by the
+// kernel's names for such drops. Neither is in a table.
+var (
+	martianSource = &Route{Type: Blackhole}
+	martianDest   = &Route{Type: Blackhole}
+)
+
+func martianReason(rt *Route) string {
+	switch rt {
+	case martianSource:
+		return "IP_INVALID_SOURCE"
+	case martianDest:
+		return "IP_INVALID_DEST"
+	}
+	return ""
+}
+
+// martian judges the addresses of a packet that arrived, as ip_route_input_slow,
+// fib_validate_source and ip6_rcv_core do; nil if they may be genuine.
+func (s *Stack) martian(q RouteQuery) *Route {
+	if q.IIF == "" || q.IIF == s.lo.name {
+		return nil
+	}
+	src, dst := q.Src, q.Dst
+	switch {
+	case dst.IsLoopback() || dst.IsUnspecified() || dst.Is4In6():
+		return martianDest
+	case src.IsLoopback() || src.IsMulticast() || src.Is4In6() || src == limitedBroadcast.Dst.Addr():
+		return martianSource
+	case src.Is4() && !src.IsUnspecified():
+		// Nobody else sends from an address of this stack.
+		if _, rt := s.v4.Load().lookup(RouteQuery{Dst: src}, nil); rt != nil && rt.Type.delivers() {
+			return martianSource
+		}
+	}
+	return nil
+}
+
 // decide is the routing decision, for packets and for LookupRoute.
 func (s *Stack) decide(q RouteQuery, tries *[]RouteTry) (*Rule, *Route) {
+	if rt := s.martian(q); rt != nil {
+		return nil, rt
+	}
 	f := familyOf(q.Dst)
 	if f == IPv4 {
 		switch {
@@ -51,12 +92,32 @@ func (s *Stack) decide(q RouteQuery, tries *[]RouteTry) (*Rule, *Route) {
 }
 
 // LookupRoute says where a packet would go, and which rules and routes were tried
-// on the way. The decision is made by the code that decides for packets.
+// on the way. The decision is made by the code that decides for packets. With
+// Query.IIF it is that for a packet that arrives on this device, else that for a
+// packet that this stack sends.
 func (s *Stack) LookupRoute(q RouteQuery) *RouteLookup {
 	q.Dst, q.Src = q.Dst.Unmap(), q.Src.Unmap()
-	l := &RouteLookup{Query: q}
-	l.Rule, l.Route = s.decide(q, &l.Tries)
+	l, _ := s.explainRoute(q)
 	return l
+}
+
+// explainRoute is decide with the tries written down.
+func (s *Stack) explainRoute(q RouteQuery) (*RouteLookup, *Route) {
+	l := &RouteLookup{Query: q}
+	rule, rt := s.decide(q, &l.Tries)
+	if l.Martian = martianReason(rt); l.Martian == "" {
+		l.Rule, l.Route = rule, rt
+	}
+	return l, rt
+}
+
+// DeviceFor names the device on which packets from src would arrive: the one that
+// leads to it. It is lo for addresses of this stack, and "" if no route leads there.
+func (s *Stack) DeviceFor(src netip.Addr) string {
+	if l, _, _, err := s.output(netip.Addr{}, src.Unmap()); err == nil {
+		return l.name
+	}
+	return ""
 }
 
 // Rules returns the rules of a family by priority.

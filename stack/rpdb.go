@@ -315,12 +315,14 @@ type RouteTry struct {
 }
 
 // RouteLookup is the answer to a RouteQuery with the way to it. Route is nil when
-// no rule led to a route: the destination is unreachable.
+// no rule led to a route: the destination is unreachable. Rule is nil then, and for
+// destinations that are decided before any rule.
 type RouteLookup struct {
-	Query RouteQuery `json:"query"`
-	Tries []RouteTry `json:"tries"`
-	Rule  *Rule      `json:"rule,omitempty"`
-	Route *Route     `json:"route,omitempty"`
+	Query   RouteQuery `json:"query"`
+	Tries   []RouteTry `json:"tries"`
+	Rule    *Rule      `json:"rule,omitempty"`
+	Route   *Route     `json:"route,omitempty"`
+	Martian string     `json:"martian,omitempty"` // why the packet cannot be genuine: IP_INVALID_SOURCE, IP_INVALID_DEST
 }
 
 // Local reports whether packets of this lookup are delivered to this stack.

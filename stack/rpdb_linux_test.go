@@ -155,6 +155,12 @@ func TestTablesAsLinux(t *testing.T) {
 					ours = append(ours, "failed "+st.ip)
 				}
 			}
+			// The kernel adds the local routes of IPv6 addresses from a work queue.
+			script += `for i in $(seq 100); do
+					[ $(ip -6 route show table local | grep -v fe80 | grep -c ^local) -ge $(ip -6 -o addr show | grep -vc fe80) ] && break
+					sleep 0.02
+				done
+				`
 			for i, f := range []Family{IPv4, IPv6} {
 				n := []string{"-4", "-6"}[i]
 				script += fmt.Sprintf("echo == rules %s; ip %s rule show\n", n, n)

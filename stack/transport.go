@@ -191,6 +191,10 @@ func (s *Stack) LookupSocket(t FourTuple) *SocketLookup {
 	t.Src = netip.AddrPortFrom(t.Src.Addr().Unmap(), t.Src.Port())
 	t.Dst = netip.AddrPortFrom(t.Dst.Addr().Unmap(), t.Dst.Port())
 	l := &SocketLookup{Tuple: t, FD: -1}
+	if _, rt := s.decide(RouteQuery{Dst: t.Dst.Addr()}, nil); t.Network == "tcp" && rt != nil && (rt.Type == Broadcast || rt.Type == Multicast) {
+		l.Answer = "none: TCP is for one receiver, and a " + rt.Type.String() + " is dropped"
+		return l
+	}
 	np, tp := t.protos()
 	s.explainSocket(s.ns.FindTransportEndpoint(np, tp, t.id(), s.nicFor(t)), l)
 	return l
