@@ -11,10 +11,14 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"os/user"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/catflap/catflap/app/cats"
+	"github.com/catflap/catflap/app/control"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun"
 )
@@ -43,10 +47,12 @@ type Config struct {
 
 // Instance is a running stack with its cat server. Close releases everything.
 type Instance struct {
-	dev    *tun.Device
-	stack  *stack.Stack
-	server *cats.Server
-	log    *slog.Logger
+	dev     *tun.Device
+	stack   *stack.Stack
+	server  *cats.Server
+	control *control.Server
+	cfg     Config
+	log     *slog.Logger
 
 	serving sync.WaitGroup
 	failed  chan error // capacity 1: why the instance cannot go on
@@ -89,7 +95,7 @@ func start(cfg Config, link stack.Link) (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &Instance{stack: s, log: cfg.Logger, failed: make(chan error, 1), quit: make(chan struct{})}
+	i := &Instance{stack: s, cfg: cfg, log: cfg.Logger, failed: make(chan error, 1), quit: make(chan struct{})}
 	i.close = sync.OnceValue(i.shut)
 	return i, nil
 }
@@ -107,6 +113,20 @@ func defaultRoutes(dev string, peers []netip.Addr) (routes []stack.Route) {
 		}
 	}
 	return routes
+}
+
+// Control opens the control socket at path. version is catflap's, for those who ask.
+func (i *Instance) Control(path, version string) error {
+	info := control.Info{Version: version, PID: os.Getpid(), Command: filepath.Base(os.Args[0]), Addrs: i.cfg.Addrs, Started: time.Now()}
+	if u, err := user.Current(); err == nil {
+		info.User = u.Username
+	}
+	if i.dev != nil {
+		info.Dev, info.Driver, info.MTU = i.dev.Name(), i.dev.Driver().String(), i.dev.MTU()
+	}
+	var err error
+	i.control, err = control.Serve(path, i.stack, info, i.log)
+	return err
 }
 
 // Serve starts the cat server on a port of every address of the stack, IPv4 and
@@ -157,13 +177,16 @@ func (i *Instance) Drain(ctx context.Context) error {
 	return i.server.Shutdown(ctx)
 }
 
-// Close ends the instance at once: server, stack, device, in this order. It waits
-// for every goroutine.
+// Close ends the instance at once: control socket, server, stack, device, in this
+// order. It waits for every goroutine.
 func (i *Instance) Close() error { return i.close() }
 
 func (i *Instance) shut() error {
 	close(i.quit)
 	var errs []error
+	if i.control != nil {
+		errs = append(errs, i.control.Close())
+	}
 	if i.server != nil {
 		errs = append(errs, i.server.Close())
 	}

@@ -89,6 +89,8 @@ func run(ctx context.Context, e *env, args []string) int {
 		code = exitUsage
 	case errors.As(err, &rem):
 		remedy = rem.remedy
+	case controlRemedy(err) != "":
+		remedy = controlRemedy(err)
 	}
 	if remedy != "" {
 		fmt.Fprintf(e.stderr, "catflap: %s\n", remedy)

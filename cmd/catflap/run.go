@@ -9,10 +9,13 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"github.com/catflap/catflap/app/control"
 	"github.com/catflap/catflap/app/instance"
 	"github.com/catflap/catflap/tun"
 	"github.com/catflap/catflap/tun/netns"
@@ -36,7 +39,8 @@ func newRun(e *env) *cobra.Command {
 		Short: "Run a command in a private network namespace that leads to the stack",
 		Long: `run makes a private network namespace (as root, or as a user through a user namespace), opens
 the TUN device in it, starts the stack and the cat server outside of it, and runs CMD inside:
-by default an interactive shell. It exits with CMD's status.`,
+by default an interactive shell. It exits with CMD's status. Inside, the commands that look at a
+running stack (catflap ip, ss, netstat, …) find this one.`,
 		Example: `  catflap run -- curl -s http://10.9.0.2/
   catflap run --trace -- curl -s 'http://[fd00:9::2]/'
   catflap run`,
@@ -77,8 +81,15 @@ func runInNamespace(ctx context.Context, e *env, f *instanceFlags, trace bool, a
 		tr = startTrace(e, i.Stack())
 		defer tr.stop()
 	}
+	path := e.control
+	if path == "" {
+		path = control.RunPath() // many can run at once, each with a device of the same name
+	}
+	if err := i.Control(path, buildInfo().Version); err != nil {
+		return fmt.Errorf("run: %w", err)
+	}
 	if err := i.Serve(s.port); err != nil {
-		return err
+		return fmt.Errorf("run: %w", err)
 	}
 
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -91,7 +102,7 @@ func runInNamespace(ctx context.Context, e *env, f *instanceFlags, trace bool, a
 		}
 	}()
 	status, err := ns.Run(ctx, netns.Command{
-		Args: args, Env: commandEnv(), Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Signals: signals,
+		Args: args, Env: commandEnv(path), Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Signals: signals,
 	})
 	if cause := context.Cause(ctx); cause != nil && err != nil {
 		err = cause
@@ -115,9 +126,13 @@ func shell(e *env) string {
 	return "/bin/sh"
 }
 
-// commandEnv is the environment of the command: catflap itself is in its PATH.
-func commandEnv() []string {
-	env := os.Environ()
+// commandEnv is the environment of the command: it finds catflap itself in its PATH,
+// and the instance by its control socket.
+func commandEnv(socket string) []string {
+	if abs, err := filepath.Abs(socket); err == nil {
+		socket = abs // the command may change its directory
+	}
+	env := withVar(os.Environ(), controlEnv, socket)
 	if _, err := exec.LookPath("catflap"); err == nil {
 		return env
 	}
@@ -125,5 +140,11 @@ func commandEnv() []string {
 	if err != nil || filepath.Base(exe) != "catflap" {
 		return env
 	}
-	return append(env, "PATH="+os.Getenv("PATH")+string(os.PathListSeparator)+filepath.Dir(exe))
+	return withVar(env, "PATH", os.Getenv("PATH")+string(os.PathListSeparator)+filepath.Dir(exe))
+}
+
+// withVar sets a variable of an environment.
+func withVar(env []string, name, value string) []string {
+	env = slices.DeleteFunc(env, func(v string) bool { return strings.HasPrefix(v, name+"=") })
+	return append(env, name+"="+value)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/catflap/catflap/app/control"
 	"github.com/catflap/catflap/app/instance"
 	"github.com/catflap/catflap/tun"
 )
@@ -54,6 +55,13 @@ func serve(ctx context.Context, e *env, f *instanceFlags, trace bool) error {
 	if trace {
 		tr := startTrace(e, i.Stack())
 		defer tr.stop()
+	}
+	path := e.controlPath()
+	if path == "" {
+		path = control.DefaultPath(dev.Name())
+	}
+	if err := i.Control(path, buildInfo().Version); err != nil {
+		return fmt.Errorf("serve: %w", err)
 	}
 	if err := i.Serve(s.port); err != nil {
 		return fmt.Errorf("serve: %w", err)
