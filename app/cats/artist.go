@@ -12,7 +12,6 @@ type artist struct {
 	ink  rgb // mouth, closed eyes, toes: seen on the coat
 
 	flip     bool // patches on the other side
-	flanks   rgb  // the coat's colour away from the head: patched and pointed coats differ
 	hasSocks bool
 }
 
@@ -163,14 +162,7 @@ func (a *artist) soft(g *group, x, y, rx, ry float64) {
 	})
 }
 
-// legColour and pawColour differ from the body's in coats with socks or points.
-func (a *artist) legColour() rgb {
-	if a.Pattern == patternMask {
-		return a.coat.base.mix(a.coat.mark, .45)
-	}
-	return a.coat.base
-}
-
+// pawColour differs from the body's in coats with socks or points.
 func (a *artist) pawColour() rgb {
 	switch {
 	case a.hasSocks:
@@ -183,26 +175,68 @@ func (a *artist) pawColour() rgb {
 	return a.coat.base.lighten(.1)
 }
 
-// leg draws a leg along pts with a paw at its end; lean moves the paw's middle
-// sideways, the way the toes point.
-func (a *artist) leg(g *group, w0, w1, lean float64, shade float64, pts ...point) {
-	foot := pts[len(pts)-1]
-	limb := newTube(func(t float64) float64 { return w0 + (w1-w0)*t }, pts...)
-	a.fur(g, a.legColour().darken(shade), func(g *group) {
-		if a.Pattern == patternTabby {
-			for _, t := range []float64{.3, .52} {
-				g.fill(limb.band(t, t+.09), tint(a.coat.mark, .9))
+// limb is a leg and what it needs to be marked and outlined.
+type limb struct {
+	tube
+	w0, w1 float64 // width at the body and at the paw
+	foot   point
+	lean   float64 // how far to the side the toes point
+}
+
+// newLimb makes a leg along pts, from the body to the paw.
+func newLimb(w0, w1, lean float64, pts ...point) limb {
+	return limb{newTube(func(t float64) float64 { return w0 + (w1-w0)*t }, pts...), w0, w1, pts[len(pts)-1], lean}
+}
+
+// leg draws a leg of its own, darkened by shade.
+func (a *artist) leg(g *group, l limb, shade float64) {
+	a.fur(g, a.coat.base.darken(shade), func(g *group) { a.legMarks(g, l, shade) }, l.outline)
+	a.paw(g, l.foot.x+l.lean, l.foot.y+3, l.w1*.72, shade)
+}
+
+// legMarks draws the coat's pattern on a leg, inside an outline that holds it.
+func (a *artist) legMarks(g *group, l limb, shade float64) {
+	top, n := l.center[0], len(l.center)
+	switch {
+	case a.Pattern == patternTabby:
+		for _, t := range []float64{.36, .58} {
+			g.fill(l.band(t, t+.09), tint(a.coat.mark.darken(shade), .9))
+		}
+	case a.Pattern == patternMask:
+		g.clipped(l.outline, func(g *group) {
+			c := a.coat.mark.darken(shade)
+			g.fill(l.outline, linear(top, l.center[n-1], stop{.2, c, 0}, stop{1, c, .95}))
+		})
+	case a.hasSocks:
+		g.fill(l.band(.62, 1), plain(a.coat.accents[0].darken(shade)))
+		g.fill(ellipse(l.foot.x, l.foot.y, l.w1*.6, l.w1*.6), plain(a.coat.accents[0].darken(shade)))
+	}
+}
+
+// bodyAndLegs draws near legs as one with the body, so that no edge runs
+// across the flank: only the inner part of each leg's sides is drawn in.
+func (a *artist) bodyAndLegs(g *group, marks func(*group), body *path, legs ...limb) {
+	parts := []*path{oriented(body)}
+	for _, l := range legs {
+		parts = append(parts, oriented(l.outline))
+	}
+	a.fur(g, a.coat.base, func(g *group) {
+		marks(g)
+		for _, l := range legs {
+			a.legMarks(g, l, 0)
+			for _, side := range []float64{-1, 1} {
+				n := len(l.center)
+				var edge []point
+				for i := n * 4 / 10; i < n; i += 2 {
+					edge = append(edge, l.center[i].add(l.normal[i].scale(side*l.half[i])))
+				}
+				g.stroke(curve(edge...), tint(a.line, .55), 4)
 			}
 		}
-		if a.Pattern == patternMask {
-			g.fill(limb.band(.55, 1), tint(a.coat.mark, .5))
-		}
-		if a.hasSocks {
-			g.fill(limb.band(.62, 1), plain(a.coat.accents[0].darken(shade)))
-			g.fill(ellipse(foot.x, foot.y, w1*.6, w1*.6), plain(a.coat.accents[0].darken(shade)))
-		}
-	}, limb.outline)
-	a.paw(g, foot.x+lean, foot.y+3, w1*.72, shade)
+	}, parts...)
+	for _, l := range legs {
+		a.paw(g, l.foot.x+l.lean, l.foot.y+3, l.w1*.72, 0)
+	}
 }
 
 // paw draws a paw about r wide to each side, with its toes.

@@ -27,11 +27,15 @@ func backdropNamed(name string) backdrop {
 	return backdrops[slices.IndexFunc(backdrops, func(b backdrop) bool { return b.name == name })]
 }
 
-// suits reports whether a cat stands out from the backdrop.
+// suits reports whether a cat stands out from the backdrop: by its colour, and
+// a dark cat not in the dark.
 func (b backdrop) suits(c coat) bool {
-	d := b.bottom.luma() - c.base.luma()
-	return d > 0.08 || d < -0.08
+	const apart = 60 // of 441, the distance from black to white; found by looking
+	return b.bottom.distance(c.base) > apart && !(c.dark() && b.dark())
 }
+
+// dark reports whether it is night.
+func (b backdrop) dark() bool { return b.top.luma() < 0.5 }
 
 // air paints everything behind the cat.
 func (a *artist) air(g *group) {
@@ -39,7 +43,7 @@ func (a *artist) air(g *group) {
 	g.fill(rect(0, 0, canvasSize, canvasSize), vertical(0, 470, b.top, b.bottom))
 	d := a.dice
 	switch kind := d.intn(5); {
-	case b.name == "night":
+	case b.dark():
 		g.fill(ellipse(400, 96, 46, 46), radial(point{388, 86}, 70, stop{0, 0xfffbe6, 1}, stop{1, 0xf3dd97, 1}))
 		g.fill(ellipse(400, 96, 96, 96), glow(point{400, 96}, 96, 0xfff3c4, 0.35))
 		for range 26 {

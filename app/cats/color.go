@@ -1,6 +1,9 @@
 package cats
 
-import "strconv"
+import (
+	"math"
+	"strconv"
+)
 
 // rgb is an opaque sRGB colour, 0xRRGGBB.
 type rgb uint32
@@ -26,6 +29,13 @@ func (c rgb) darken(t float64) rgb { return c.mix(0x2a1a1f, t) }
 func (c rgb) luma() float64 {
 	r, g, b := c.channels()
 	return (0.299*r + 0.587*g + 0.114*b) / 255
+}
+
+// distance is the length of the line from c to d in the cube of channels.
+func (c rgb) distance(d rgb) float64 {
+	r0, g0, b0 := c.channels()
+	r1, g1, b1 := d.channels()
+	return math.Sqrt((r1-r0)*(r1-r0) + (g1-g0)*(g1-g0) + (b1-b0)*(b1-b0))
 }
 
 func (c rgb) String() string {

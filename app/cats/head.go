@@ -15,14 +15,10 @@ func (a *artist) head(g *group, m matrix) {
 		if a.Fur == furLong {
 			for _, s := range []float64{-1, 1} {
 				parts = append(parts,
-					polygon(point{s * 94, -6}, point{s * 128, 20}, point{s * 98, 30}),
-					polygon(point{s * 100, 18}, point{s * 124, 48}, point{s * 84, 50}),
-					polygon(point{s * 92, 38}, point{s * 104, 72}, point{s * 60, 66}))
+					oriented(polygon(point{s * 94, -6}, point{s * 128, 20}, point{s * 98, 30})),
+					oriented(polygon(point{s * 100, 18}, point{s * 124, 48}, point{s * 84, 50})),
+					oriented(polygon(point{s * 92, 38}, point{s * 104, 72}, point{s * 60, 66})))
 			}
-			for i := 2; i < len(parts); i++ {
-				parts[i] = oriented(parts[i])
-			}
-			parts[1] = oriented(parts[1])
 		}
 		a.fur(g, a.coat.base, a.faceMarks, parts...)
 		a.muzzle(g)
@@ -39,24 +35,6 @@ func (a *artist) head(g *group, m matrix) {
 			a.flower(g)
 		}
 	})
-}
-
-// oriented returns the polygon turning the way ellipses and blobs do, so that
-// overlapping parts unite under the non-zero rule.
-func oriented(p *path) *path {
-	area := 0.0
-	for i, q := range p.points {
-		r := p.points[(i+1)%len(p.points)]
-		area += q.x*r.y - r.x*q.y
-	}
-	if area > 0 {
-		return p
-	}
-	rev := make([]point, len(p.points))
-	for i, q := range p.points {
-		rev[len(rev)-1-i] = q
-	}
-	return polygon(rev...)
 }
 
 // ear draws the right ear; the group mirrors it for the left one.

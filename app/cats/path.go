@@ -130,10 +130,10 @@ type tube struct {
 }
 
 // newTube makes a tube along the smooth curve through pts; width gives its full
-// width at t from 0 to 1. The far end is round.
+// width at t from 0 to 1. Both ends are round.
 func newTube(width func(t float64) float64, pts ...point) tube {
 	var tb tube
-	tb.center = curve(pts...).flatten(identity, 8)[0]
+	tb.center = curve(pts...).flatten(identity, 6)[0]
 	n := len(tb.center)
 	var left, right []point
 	for i, c := range tb.center {
@@ -141,10 +141,12 @@ func newTube(width func(t float64) float64, pts ...point) tube {
 		h := width(float64(i)/float64(n-1)) / 2
 		tb.normal = append(tb.normal, d.left())
 		tb.half = append(tb.half, h)
-		left = append(left, c.add(d.left().scale(h)))
-		right = append(right, c.sub(d.left().scale(h)))
+		// Every third is enough for a spline, and less text.
+		if i%3 == 0 || i == n-1 {
+			left = append(left, c.add(d.left().scale(h)))
+			right = append(right, c.sub(d.left().scale(h)))
+		}
 	}
-	// Every other point is smooth enough for a spline, and half the text.
 	p := new(path).verb('M', left[0])
 	side := func(s []point) {
 		for i := 0; i+1 < len(s); i++ {
@@ -152,13 +154,16 @@ func newTube(width func(t float64) float64, pts ...point) tube {
 		}
 	}
 	side(left)
-	l, r := left[n-1], right[n-1]
+	l, r := left[len(left)-1], right[len(right)-1]
 	forward := tb.normal[n-1].left().scale(-tb.half[n-1] * 1.25)
 	p.verb('C', l.add(forward), r.add(forward), r)
 	for i, j := 0, len(right)-1; i < j; i, j = i+1, j-1 {
 		right[i], right[j] = right[j], right[i]
 	}
 	side(right)
+	l, r = left[0], right[len(right)-1]
+	back := tb.normal[0].left().scale(tb.half[0] * 1.25)
+	p.verb('C', r.add(back), l.add(back), l)
 	tb.outline = p.close()
 	return tb
 }
@@ -236,4 +241,29 @@ func (p *path) shifted(x, y float64) *path {
 		q.points = append(q.points, point{r.x + x, r.y + y})
 	}
 	return q
+}
+
+// oriented returns the path, which is one closed subpath, turning the way
+// ellipses do, so that parts which overlap unite under the non-zero rule.
+func oriented(p *path) *path {
+	area := 0.0
+	for _, l := range p.flatten(identity, 2) {
+		for i, q := range l {
+			r := l[(i+1)%len(l)]
+			area += q.x*r.y - r.x*q.y
+		}
+	}
+	if area >= 0 {
+		return p
+	}
+	n := len(p.verbs) - 1
+	rev := new(path)
+	for i := len(p.points) - 1; i >= 0; i-- {
+		rev.points = append(rev.points, p.points[i])
+	}
+	rev.verbs = append(rev.verbs, 'M')
+	for i := n - 1; i > 0; i-- {
+		rev.verbs = append(rev.verbs, p.verbs[i])
+	}
+	return rev.close()
 }

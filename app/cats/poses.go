@@ -28,7 +28,7 @@ func (a *artist) sitting(g *group) {
 			g.stroke(haunch, tint(a.line, .55), 4.5)
 		}
 		for _, s := range []float64{-1, 1} {
-			a.leg(g, 46, 40, 0, 0, point{s * 27, 322}, point{s * 27, 380}, point{s * 27, 436})
+			a.leg(g, newLimb(46, 40, 0, point{s * 27, 322}, point{s * 27, 380}, point{s * 27, 436}), 0)
 		}
 		a.chest(g, 262)
 	})
@@ -63,6 +63,9 @@ func (a *artist) loafing(g *group) {
 	x := 256 + a.dice.between(-26, 26)
 	a.rug(g, 256, 450, 224)
 	shadow(g, 256, 446, 196)
+	if a.Tail == tailBob {
+		a.tail(g, point{410, 400}, point{466, 392}, point{470, 380})
+	}
 	a.fur(g, a.coat.base, func(g *group) {
 		a.soft(g, x, 400, 90, 70)
 		a.bars(g, point{350, 252}, point{432, 390}, 5, point{-50, 26})
@@ -70,7 +73,9 @@ func (a *artist) loafing(g *group) {
 		a.patches(g, 58, point{130, 330}, point{380, 310}, point{410, 420})
 		a.bib(g, blob(point{x - 70, 300}, point{x + 70, 300}, point{x + 80, 400}, point{x + 64, 480}, point{x - 64, 480}, point{x - 80, 400}))
 	}, blob(point{256, 244}, point{352, 250}, point{416, 310}, point{434, 390}, point{404, 440}, point{256, 450}, point{108, 440}, point{78, 390}, point{96, 310}, point{160, 250}))
-	a.tail(g, point{424, 396}, point{420, 438}, point{360, 452}, point{296, 450})
+	if a.Tail != tailBob {
+		a.tail(g, point{428, 384}, point{424, 436}, point{360, 452}, point{296, 450})
+	}
 	for _, s := range []float64{-1, 1} {
 		a.paw(g, x+s*36, 440, 34, 0)
 	}
@@ -85,6 +90,9 @@ func (a *artist) curled(g *group) {
 	// A round basket cushion: its back rim, then the cat, then the front rim.
 	g.fill(ellipse(256, 410, 226, 66), plain(f.darken(.25)))
 	g.fill(ellipse(256, 402, 212, 56), vertical(346, 460, f.darken(.1), f.lighten(.25)))
+	if a.Tail == tailBob {
+		a.tail(g, point{410, 380}, point{466, 366}, point{470, 350})
+	}
 	a.fur(g, a.coat.base, func(g *group) {
 		a.soft(g, 220, 420, 110, 50)
 		a.bars(g, point{196, 246}, point{420, 300}, 6, point{-14, 62})
@@ -93,7 +101,9 @@ func (a *artist) curled(g *group) {
 		a.bib(g, blob(point{110, 380}, point{200, 330}, point{300, 370}, point{330, 440}, point{200, 470}))
 	}, blob(point{262, 238}, point{350, 250}, point{420, 304}, point{436, 376}, point{392, 430}, point{256, 446}, point{120, 430}, point{84, 370}, point{112, 296}, point{180, 250}))
 	g.stroke(curve(point{318, 424}, point{300, 366}, point{340, 320}, point{398, 326}), tint(a.line, .5), 4.5)
-	a.tail(g, point{424, 372}, point{420, 424}, point{350, 446}, point{262, 440})
+	if a.Tail != tailBob {
+		a.tail(g, point{428, 364}, point{420, 424}, point{350, 446}, point{262, 440})
+	}
 	a.paw(g, 240, 432, 30, 0)
 	a.head(g, place(166, 352, -9, .84))
 	rim := new(path).moveTo(30, 414).cubicTo(50, 486, 462, 486, 482, 414).cubicTo(500, 444, 470, 492, 256, 494).cubicTo(42, 492, 12, 444, 30, 414).close()
@@ -115,7 +125,7 @@ func (a *artist) curled(g *group) {
 
 // sky is a colour seen on the air.
 func (a *artist) sky() rgb {
-	if a.back.top.luma() < .5 {
+	if a.back.dark() {
 		return a.back.ornament
 	}
 	return a.back.ground.darken(.4)
@@ -126,16 +136,16 @@ func (a *artist) standing(g *group) {
 	shadow(g, 268, groundLine+4, 200)
 	a.tail(g, point{398, 290}, point{446, 252}, point{448, 190}, point{424, 140}, point{450, 98})
 	// The far legs first, in shade.
-	a.leg(g, 52, 36, -6, .16, point{222, 330}, point{224, 380}, point{222, 432})
-	a.leg(g, 56, 36, -6, .16, point{352, 330}, point{362, 384}, point{348, 432})
-	a.fur(g, a.coat.base, func(g *group) {
+	a.leg(g, newLimb(52, 36, -6, point{222, 330}, point{224, 380}, point{222, 432}), .16)
+	a.leg(g, newLimb(56, 36, -6, point{352, 330}, point{362, 384}, point{348, 432}), .16)
+	a.bodyAndLegs(g, func(g *group) {
 		a.soft(g, 270, 372, 120, 36)
 		a.bars(g, point{210, 232}, point{412, 256}, 7, point{-4, 60})
 		a.patches(g, 52, point{270, 260}, point{380, 320}, point{170, 350})
 		a.bib(g, blob(point{120, 270}, point{170, 290}, point{190, 340}, point{280, 362}, point{380, 372}, point{340, 400}, point{150, 400}))
-	}, blob(point{150, 250}, point{220, 238}, point{300, 244}, point{370, 236}, point{416, 270}, point{418, 330}, point{380, 364}, point{290, 362}, point{200, 372}, point{146, 346}, point{132, 296}))
-	a.leg(g, 58, 40, -7, 0, point{176, 330}, point{176, 380}, point{170, 436})
-	a.leg(g, 74, 40, -7, 0, point{390, 316}, point{398, 376}, point{384, 436})
+	}, blob(point{150, 250}, point{220, 238}, point{300, 244}, point{370, 236}, point{416, 270}, point{418, 330}, point{380, 364}, point{290, 362}, point{200, 372}, point{146, 346}, point{132, 296}),
+		newLimb(56, 40, -7, point{176, 320}, point{176, 380}, point{170, 436}),
+		newLimb(76, 40, -7, point{382, 306}, point{396, 376}, point{384, 436}))
 	a.head(g, place(160, 200, a.dice.between(-8, 4), .88))
 }
 
@@ -143,16 +153,16 @@ func (a *artist) stretching(g *group) {
 	a.floor(g, 384)
 	shadow(g, 250, groundLine+4, 216)
 	a.tail(g, point{396, 226}, point{446, 180}, point{452, 112}, point{420, 66})
-	a.leg(g, 62, 36, -6, .16, point{362, 280}, point{366, 360}, point{350, 432})
-	a.leg(g, 40, 34, -8, .16, point{230, 396}, point{150, 420}, point{106, 434})
-	a.fur(g, a.coat.base, func(g *group) {
+	a.leg(g, newLimb(62, 36, -6, point{362, 280}, point{366, 360}, point{350, 432}), .16)
+	a.leg(g, newLimb(40, 34, -8, point{230, 396}, point{150, 420}, point{106, 434}), .16)
+	a.bodyAndLegs(g, func(g *group) {
 		a.soft(g, 250, 420, 90, 40)
 		a.bars(g, point{232, 310}, point{404, 206}, 7, point{24, 56})
 		a.patches(g, 52, point{300, 290}, point{400, 270}, point{220, 390})
 		a.bib(g, blob(point{150, 390}, point{220, 380}, point{290, 380}, point{330, 350}, point{300, 450}, point{160, 460}))
-	}, blob(point{176, 340}, point{240, 306}, point{310, 248}, point{364, 198}, point{412, 210}, point{430, 262}, point{412, 316}, point{350, 352}, point{300, 400}, point{240, 432}, point{180, 428}, point{152, 388}))
-	a.leg(g, 78, 40, -7, 0, point{396, 278}, point{404, 362}, point{392, 436})
-	a.leg(g, 48, 40, -8, 0, point{216, 404}, point{140, 426}, point{82, 438})
+	}, blob(point{176, 340}, point{240, 306}, point{310, 248}, point{364, 198}, point{412, 210}, point{430, 262}, point{412, 316}, point{350, 352}, point{300, 400}, point{240, 432}, point{180, 428}, point{152, 388}),
+		newLimb(84, 40, -7, point{388, 262}, point{402, 362}, point{392, 436}),
+		newLimb(50, 40, -8, point{226, 396}, point{140, 426}, point{82, 438}))
 	a.head(g, place(168, 304, a.dice.between(-10, -2), .84))
 }
 

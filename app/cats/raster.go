@@ -132,15 +132,21 @@ func (r *raster) blend(cover, clip *image.Alpha, p paint, m matrix) {
 	ramp := p.ramp()
 	inv := m.inverse()
 	axis := p.to.sub(p.from)
-	norm := axis.x*axis.x + axis.y*axis.y
+	if !p.radial && len(ramp) > 1 {
+		axis = axis.scale(1 / (axis.x*axis.x + axis.y*axis.y)) // t is a product with this
+	}
+	x0, width := cover.Rect.Min.X, cover.Rect.Dx()
 	for y := cover.Rect.Min.Y; y < cover.Rect.Max.Y; y++ {
-		x0 := cover.Rect.Min.X
-		row := cover.Pix[cover.PixOffset(x0, y):][:cover.Rect.Dx()]
-		dst := r.img.Pix[r.img.PixOffset(x0, y):][:4*len(row)]
+		row := cover.Pix[cover.PixOffset(x0, y):][:width]
+		dst := r.img.Pix[r.img.PixOffset(x0, y):][:4*width]
 		var cut []byte
 		if clip != nil {
-			cut = clip.Pix[clip.PixOffset(x0, y):][:len(row)]
+			cut = clip.Pix[clip.PixOffset(x0, y):][:width]
 		}
+		// Where the row's first pixel, sampled in its middle, lies in the
+		// paint's coordinates, and how far it is from one to the next.
+		q := inv.apply(point{float64(x0) + 0.5, float64(y) + 0.5}).sub(p.from)
+		t0, dt := q.x*axis.x+q.y*axis.y, inv.a*axis.x+inv.b*axis.y
 		for i, a := range row {
 			alpha := uint32(a)
 			if cut != nil {
@@ -151,21 +157,23 @@ func (r *raster) blend(cover, clip *image.Alpha, p paint, m matrix) {
 			}
 			c := &ramp[0]
 			if len(ramp) > 1 {
-				// Pixels are sampled in their middle.
-				q := inv.apply(point{float64(x0+i) + 0.5, float64(y) + 0.5}).sub(p.from)
-				t := 0.0
+				t := t0 + float64(i)*dt
 				if p.radial {
-					t = math.Sqrt(q.x*q.x+q.y*q.y) / p.radius
-				} else {
-					t = (q.x*axis.x + q.y*axis.y) / norm
+					x, y := q.x+float64(i)*inv.a, q.y+float64(i)*inv.b
+					t = math.Sqrt(x*x+y*y) / p.radius
 				}
 				c = &ramp[int(min(max(t, 0), 1)*rampSize+0.5)]
 			}
-			// 16.16: alpha of the coverage times that of the paint.
-			k := alpha * c[3]
 			px := dst[4*i : 4*i+3 : 4*i+3]
-			for j := range px {
-				px[j] = uint8((uint32(px[j])*(255*256-k) + c[j]*k + 255*128) / (255 * 256))
+			const opaque = 255 * 256
+			switch k := alpha * c[3]; k { // coverage times the paint's own alpha
+			case 0:
+			case opaque:
+				px[0], px[1], px[2] = uint8(c[0]), uint8(c[1]), uint8(c[2])
+			default:
+				px[0] = uint8((uint32(px[0])*(opaque-k) + c[0]*k + opaque/2) / opaque)
+				px[1] = uint8((uint32(px[1])*(opaque-k) + c[1]*k + opaque/2) / opaque)
+				px[2] = uint8((uint32(px[2])*(opaque-k) + c[2]*k + opaque/2) / opaque)
 			}
 		}
 	}

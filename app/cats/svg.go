@@ -113,9 +113,9 @@ func appendPath(b []byte, p *path) []byte {
 			if k > 0 {
 				b = append(b, ' ')
 			}
-			b = appendNumber(b, p.points[i].x)
+			b = appendNumber(b, p.points[i].x, 1)
 			b = append(b, ' ')
-			b = appendNumber(b, p.points[i].y)
+			b = appendNumber(b, p.points[i].y, 1)
 			i++
 		}
 	}
@@ -128,7 +128,7 @@ func attributes(namesAndValues ...any) string {
 		b = append(b, ' ')
 		b = append(b, namesAndValues[i].(string)...)
 		b = append(b, `="`...)
-		b = appendNumber(b, namesAndValues[i+1].(float64))
+		b = appendNumber(b, namesAndValues[i+1].(float64), 2)
 		b = append(b, '"')
 	}
 	return string(b)
@@ -145,11 +145,11 @@ func numbers(vs ...float64) string {
 	return string(b)
 }
 
-// appendNumber writes a number with at most two decimals: a hundredth of a unit
-// is far below what can be seen at any size that is asked for.
-func appendNumber(b []byte, v float64) []byte {
+// appendNumber writes a number with at most so many decimals: one is a tenth of
+// a pixel at the picture's own size.
+func appendNumber(b []byte, v float64, decimals int) []byte {
 	n := len(b)
-	b = strconv.AppendFloat(b, v, 'f', 2, 64)
+	b = strconv.AppendFloat(b, v, 'f', decimals, 64)
 	for b[len(b)-1] == '0' {
 		b = b[:len(b)-1]
 	}

@@ -105,7 +105,7 @@ func (t Traits) String() string {
 	}
 	var b strings.Builder
 	b.WriteString(t.Name + ", a " + t.Fur + " " + t.Coat)
-	if c := coatNamed(t.Coat); !c.only(t.Pattern) {
+	if t.Pattern != patternSolid && !coatNamed(t.Coat).only(t.Pattern) {
 		b.WriteString(" " + t.Pattern)
 	}
 	b.WriteString(" cat with " + eyes + " eyes, " + t.Ears + " ears and a " + t.Tail + " tail, " + t.Pose)
