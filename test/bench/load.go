@@ -1,0 +1,467 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/catflap/catflap/stack"
+)
+
+// load is a request to an agent: produce a load for Warmup + Duration, and measure
+// the second part of it.
+type load struct {
+	Kind             string
+	N                int
+	Target           netip.Addr
+	Port             int          // of loadOpen
+	Sources          []netip.Addr // of loadOpen, used in turn; may be empty
+	Request          bool         // of loadOpen: make one HTTP request on each
+	Warmup, Duration time.Duration
+	Pids             []int  // the server's processes
+	Dev              string // the client's interface
+}
+
+// Phases of a load.
+const (
+	warming = iota
+	measuring
+	stopping
+)
+
+// stallTime is how long after its end a load may still wait for an answer.
+const stallTime = 10 * time.Second
+
+// driver is one client of a load.
+type driver struct {
+	load  *load
+	net   network
+	phase *atomic.Int32
+
+	end    time.Time // no call may block longer
+	bytes  atomic.Int64
+	conn   atomic.Pointer[net.Conn] // of a stream
+	all    uint64                   // exchanges in all
+	done   uint64                   // of them, in the measured time
+	times  histogram                // their latencies
+	failed uint64                   // exchanges that failed in any phase, where the load goes on
+	why    error                    // the first failure
+}
+
+// exchange counts an exchange that began at start and has just ended.
+func (d *driver) exchange(start, now time.Time) {
+	d.all++
+	if d.phase.Load() == measuring {
+		d.done++
+		d.times.record(now.Sub(start))
+	}
+}
+
+func (d *driver) running() bool { return d.phase.Load() != stopping }
+
+func (d *driver) dial(network string, port int) (net.Conn, error) {
+	// No deadline of its own: it would cost a goroutine for each connection.
+	c, err := d.net.DialContext(context.Background(), network, netip.AddrPortFrom(d.load.Target, uint16(port)).String())
+	if err != nil {
+		return nil, err
+	}
+	return c, c.SetDeadline(d.end)
+}
+
+func (l *load) run(n network, held *holder) (sample, error) {
+	if l.Kind == loadOpen {
+		return l.open(n, held)
+	}
+	work, ok := map[string]func(*driver) error{
+		loadDown: (*driver).down, loadUp: (*driver).up, loadHTTP: (*driver).http,
+		loadConnect: (*driver).connect, loadEcho: (*driver).echo, loadUDP: (*driver).udp,
+	}[l.Kind]
+	if !ok {
+		return nil, fmt.Errorf("unknown load %q", l.Kind)
+	}
+	before, err := (meter{dev: l.Dev}).read()
+	if err != nil {
+		return nil, err
+	}
+	var phase atomic.Int32
+	var group sync.WaitGroup
+	drivers := make([]*driver, l.N)
+	errs := make(chan error, l.N)
+	for i := range drivers {
+		d := &driver{load: l, net: n, phase: &phase, end: time.Now().Add(l.Warmup + l.Duration + stallTime)}
+		drivers[i] = d
+		group.Go(func() {
+			if err := work(d); err != nil && d.running() {
+				errs <- err
+			}
+		})
+	}
+	begin, end, err := l.watch(drivers, &phase, errs)
+	phase.Store(stopping)
+	for _, d := range drivers {
+		if c := d.conn.Load(); c != nil {
+			reset(*c)
+		}
+	}
+	group.Wait()
+	if err == nil {
+		select {
+		case err = <-errs:
+		default:
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	after, err := (meter{dev: l.Dev}).read()
+	if err != nil {
+		return nil, err
+	}
+	s := l.report(drivers, begin, end)
+	s["packets"] = float64(after.packets - before.packets)
+	return s, nil
+}
+
+// mark is a meter's reading and the bytes that had reached the other end by then.
+type mark struct {
+	reading
+	bytes int64
+}
+
+// watch waits through the phases of a load, and returns the state of things at the
+// beginning and end of the measured time.
+func (l *load) watch(drivers []*driver, phase *atomic.Int32, errs <-chan error) (begin, end mark, err error) {
+	m := meter{pids: l.Pids, dev: l.Dev}
+	wait := func(t time.Duration) error {
+		select {
+		case err := <-errs:
+			return err
+		case <-time.After(t):
+			return nil
+		}
+	}
+	read := func() (k mark, err error) {
+		k.reading, err = m.read()
+		for _, d := range drivers {
+			k.bytes += d.bytes.Load()
+			if c := d.conn.Load(); c != nil && l.Kind == loadUp && err == nil {
+				var queued int
+				queued, err = unsent(*c)
+				k.bytes -= int64(queued)
+			}
+		}
+		return k, err
+	}
+	if err = wait(l.Warmup); err != nil {
+		return
+	}
+	if begin, err = read(); err != nil {
+		return
+	}
+	phase.Store(measuring)
+	if err = wait(l.Duration); err != nil {
+		return
+	}
+	phase.Store(stopping)
+	end, err = read()
+	return
+}
+
+// report turns the drivers' counts into metrics.
+func (l *load) report(drivers []*driver, begin, end mark) sample {
+	seconds := end.at.Sub(begin.at).Seconds()
+	s := sample{
+		"seconds": seconds,
+		"cpu":     (end.server - begin.server).Seconds() / seconds,
+		"cpu-all": (end.machine - begin.machine).Seconds() / seconds,
+	}
+	if l.Kind == loadDown || l.Kind == loadUp {
+		gb := float64(end.bytes-begin.bytes) / 1e9
+		s["rate"] = gb * 8 / seconds
+		s["cpu/GB"] = (end.server - begin.server).Seconds() / gb
+		s["cpu-all/GB"] = (end.machine - begin.machine).Seconds() / gb
+		return s
+	}
+	var times histogram
+	var done, all, failed uint64
+	for _, d := range drivers {
+		times.merge(&d.times)
+		done += d.done
+		all += d.all
+		if failed += d.failed; d.why != nil && failed == d.failed {
+			fmt.Fprintf(os.Stderr, "bench: the first failure: %v\n", d.why)
+		}
+	}
+	s["rate"] = float64(done) / seconds
+	s["ops"] = float64(all)
+	s["failures"] = float64(failed)
+	s["cpu/op"] = (end.server - begin.server).Seconds() * 1e6 / float64(done)
+	s["cpu-all/op"] = (end.machine - begin.machine).Seconds() * 1e6 / float64(done)
+	for name, q := range map[string]float64{"p50": 0.5, "p99": 0.99, "p99.9": 0.999} {
+		s[name] = microseconds(times.quantile(q))
+	}
+	return s
+}
+
+func microseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
+
+// unsent returns how many bytes written to c the other end has not acknowledged.
+func unsent(c net.Conn) (n int, err error) {
+	if c, ok := c.(*stack.TCPConn); ok {
+		return c.Info().SendQ, nil
+	}
+	raw, err := c.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	cerr := raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
+	return n, errors.Join(cerr, err)
+}
+
+func (d *driver) stream(port int, move func(net.Conn, []byte) (int, error)) error {
+	c, err := d.dial("tcp", port)
+	if err != nil {
+		return err
+	}
+	defer reset(c)
+	d.conn.Store(&c)
+	buf := make([]byte, bulkBuffer)
+	for d.running() {
+		n, err := move(c, buf)
+		d.bytes.Add(int64(n))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *driver) down() error { return d.stream(portBytes, net.Conn.Read) }
+func (d *driver) up() error   { return d.stream(portDiscard, net.Conn.Write) }
+
+func (d *driver) echo() error {
+	c, err := d.dial("tcp", portEcho)
+	if err != nil {
+		return err
+	}
+	defer reset(c)
+	b := []byte{'x'}
+	start := time.Now()
+	for d.running() {
+		if _, err := c.Write(b); err != nil {
+			return err
+		}
+		if _, err := c.Read(b); err != nil {
+			return err
+		}
+		now := time.Now()
+		d.exchange(start, now)
+		start = now
+	}
+	return nil
+}
+
+// datagram is the payload of a UDP echo in bytes, and datagramLoss how long to wait
+// for an answer before it counts as lost.
+const (
+	datagram     = 64
+	datagramLoss = 100 * time.Millisecond
+)
+
+func (d *driver) udp() error {
+	c, err := d.dial("udp", portEcho)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	b := make([]byte, datagram)
+	for d.running() {
+		start := time.Now()
+		c.SetDeadline(start.Add(datagramLoss))
+		_, err := c.Write(b)
+		if err == nil {
+			_, err = c.Read(b)
+		}
+		switch {
+		case err == nil:
+			d.exchange(start, time.Now())
+		case errors.Is(err, syscall.ECONNREFUSED):
+			return err
+		default:
+			d.failed++
+		}
+	}
+	return nil
+}
+
+// Requests, as short as HTTP/1.1 allows.
+const (
+	keepAlive = "GET / HTTP/1.1\r\nHost: cat\r\n\r\n"
+	closeNow  = "GET / HTTP/1.1\r\nHost: cat\r\nConnection: close\r\n\r\n"
+)
+
+// The parts of an answer that are checked.
+const (
+	answerStart = "HTTP/1.1 200 OK\r\n"
+	answerEnd   = "\r\n\r\nHello kitty!"
+)
+
+// readAnswer reads one whole answer of the cat server into buf: all answers of a
+// connection have the same length, which is that of the first.
+func readAnswer(c net.Conn, buf []byte, length *int) error {
+	n := 0
+	for {
+		m, err := c.Read(buf[n:])
+		n += m
+		a := buf[:n]
+		if *length == 0 && len(a) > len(answerEnd) && string(a[n-len(answerEnd):]) == answerEnd {
+			*length = n
+		}
+		switch {
+		case *length > 0 && n >= *length:
+			if n > *length || string(a[:len(answerStart)]) != answerStart || string(a[n-len(answerEnd):]) != answerEnd {
+				return fmt.Errorf("the answer %q is not the cat server's", a)
+			}
+			return nil
+		case err != nil:
+			return err
+		case n == len(buf):
+			return fmt.Errorf("the answer is longer than %d bytes: %q", n, a)
+		}
+	}
+}
+
+// answerBuffer holds an answer of the cat server to GET / (about 140 bytes).
+const answerBuffer = 1 << 10
+
+func (d *driver) http() error {
+	c, err := d.dial("tcp", portHTTP)
+	if err != nil {
+		return err
+	}
+	defer reset(c)
+	ask, buf, length := []byte(keepAlive), make([]byte, answerBuffer), 0
+	start := time.Now()
+	for d.running() {
+		if _, err := c.Write(ask); err != nil {
+			return err
+		}
+		if err := readAnswer(c, buf, &length); err != nil {
+			return err
+		}
+		now := time.Now()
+		d.exchange(start, now)
+		start = now
+	}
+	return nil
+}
+
+func (d *driver) connect() error {
+	ask, buf := []byte(closeNow), make([]byte, answerBuffer)
+	for d.running() {
+		start := time.Now()
+		if err := d.connectOnce(ask, buf); err != nil {
+			if d.failed++; d.why == nil {
+				d.why = err
+			}
+			continue
+		}
+		d.exchange(start, time.Now())
+	}
+	return nil
+}
+
+func (d *driver) connectOnce(ask, buf []byte) error {
+	c, err := d.dial("tcp", portHTTP)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, err := c.Write(ask); err != nil {
+		return err
+	}
+	length := 0
+	if err := readAnswer(c, buf, &length); err != nil {
+		return err
+	}
+	if n, err := c.Read(buf); n != 0 || err != io.EOF {
+		return fmt.Errorf("after the answer came %d bytes, %v: want the end", n, err)
+	}
+	return nil
+}
+
+// open opens connections one after another and leaves them open. Its times are of
+// the first thousand, the last thousand, and all.
+func (l *load) open(n network, held *holder) (sample, error) {
+	times := make([]time.Duration, l.N)
+	address := netip.AddrPortFrom(l.Target, uint16(l.Port)).String()
+	buf, length := make([]byte, answerBuffer), 0
+	deadline := time.Now().Add(l.Duration)
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	began := time.Now()
+	for i := range times {
+		from := n
+		if k, ok := n.(*kernel); ok && len(l.Sources) > 0 {
+			from = k.from(l.Sources[i%len(l.Sources)])
+		}
+		start := time.Now()
+		c, err := from.DialContext(ctx, "tcp", address)
+		if err != nil {
+			return nil, fmt.Errorf("connection %d: %w", i, err)
+		}
+		times[i] = time.Since(start)
+		held.add(c)
+		if l.Request {
+			c.SetDeadline(deadline)
+			if _, err := c.Write([]byte(keepAlive)); err != nil {
+				return nil, fmt.Errorf("connection %d: %w", i, err)
+			}
+			if err := readAnswer(c, buf, &length); err != nil {
+				return nil, fmt.Errorf("connection %d: %w", i, err)
+			}
+			c.SetDeadline(time.Time{})
+		}
+	}
+	const some = 1000
+	return sample{
+		"seconds": time.Since(began).Seconds(),
+		"open":    meanMicroseconds(times),
+		"first":   meanMicroseconds(times[:min(some, l.N)]),
+		"last":    meanMicroseconds(times[max(0, l.N-some):]),
+	}, nil
+}
+
+func meanMicroseconds(times []time.Duration) float64 {
+	var sum time.Duration
+	for _, t := range times {
+		sum += t
+	}
+	return microseconds(sum) / float64(len(times))
+}
+
+// from returns the kernel's network with a source address. IP_BIND_ADDRESS_NO_PORT
+// leaves the choice of a port to connect(2), which knows the destination.
+func (k *kernel) from(a netip.Addr) *kernel {
+	d := k.Dialer
+	d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(a, 0))
+	d.Control = func(_, _ string, c syscall.RawConn) (err error) {
+		cerr := c.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+		})
+		return errors.Join(cerr, err)
+	}
+	return &kernel{d}
+}

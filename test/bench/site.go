@@ -1,0 +1,287 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/catflap/catflap/app/instance"
+	"github.com/catflap/catflap/tun"
+)
+
+// pick returns the address of the setting's family.
+func (s setting) pick(v4, v6 string) netip.Addr {
+	if s.Family == 6 {
+		return netip.MustParseAddr(v6)
+	}
+	return netip.MustParseAddr(v4)
+}
+
+// contestant is a way from a client on the kernel's stack to the server.
+type contestant struct {
+	name, what string
+	start      func(context.Context, *site) error
+	skip       map[string]string // families of measures that are not for it, and why
+}
+
+// catflap reports whether the server's side runs on catflap's stack over a device.
+func (c *contestant) catflap() bool { return c.name == onOffload || c.name == onWater }
+
+// site is a running contestant: namespaces, a server and a client in them.
+type site struct {
+	setting
+	contestant     *contestant
+	server, client *agent
+	relay          *exec.Cmd // slirp4netns or pasta
+	target         netip.Addr
+	sources        []netip.Addr // the client's addresses
+	dev            string       // the client's interface; may be empty
+}
+
+// pids are the processes that do the server's side of the work.
+func (s *site) pids() []int {
+	pids := []int{s.server.pid()}
+	if s.relay != nil {
+		pids = append(pids, s.relay.Process.Pid)
+	}
+	return pids
+}
+
+// startTimeout bounds the start of a site; it takes some 50 ms.
+const startTimeout = 20 * time.Second
+
+// startSite starts a contestant. Everything it makes ends with its processes.
+func startSite(ctx context.Context, c *contestant, set setting) (s *site, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("no answer for %v", startTimeout))
+	defer cancel()
+	s = &site{setting: set, contestant: c}
+	if err := c.start(ctx, s); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *site) close() {
+	if s.relay != nil {
+		s.relay.Process.Kill()
+		s.relay.Wait()
+	}
+	for _, a := range []*agent{s.client, s.server} {
+		if a != nil {
+			a.close()
+		}
+	}
+}
+
+// agents starts the server's agent and the client's: in one namespace or in two.
+func (s *site) agents(shared bool) (err error) {
+	if s.server, err = startAgent(s.contestant.name+" server", nil); err != nil {
+		return err
+	}
+	peer := s.server
+	if !shared {
+		peer = nil
+	}
+	s.client, err = startAgent(s.contestant.name+" client", peer)
+	return err
+}
+
+// clientSources is how many addresses the client has of each family: 50,000
+// connections to one port of the server need more than one.
+const clientSources = 4
+
+// link sets s.target and s.sources, and returns the prefixes of both ends: those of
+// catflap's own defaults, and more for the client.
+func (s *site) link() (server, client []netip.Prefix) {
+	server = instance.DefaultAddrs
+	for _, p := range instance.DefaultHostAddrs {
+		a := p.Addr()
+		for range clientSources {
+			client = append(client, netip.PrefixFrom(a, p.Bits()))
+			if a.Is6() == (s.Family == 6) {
+				s.sources = append(s.sources, a)
+			}
+			if a = a.Next(); a == server[0].Addr() || a == server[1].Addr() {
+				a = a.Next()
+			}
+		}
+	}
+	s.target = s.pick(server[0].Addr().String(), server[1].Addr().String())
+	return server, client
+}
+
+// contestants, by the letters of the measurement's plan: (a) to (e).
+var contestants = []*contestant{
+	{name: onKernel, what: "Linux's own stack over a veth pair", start: startVeth},
+	{name: onOffload, what: "catflap, TUN device with offloads", start: startTUN},
+	{name: onWater, what: "catflap, songgao/water, no offloads", start: startTUN},
+	{name: onPair, what: "two catflap stacks in one process", start: startPair, skip: map[string]string{
+		familyIdle:  "client and server share one process, whose memory cannot be told apart",
+		familyCalls: "there is no system call on its packet path",
+	}},
+	{name: "slirp4netns", what: "slirp4netns, MTU 65520, to a server in its host namespace", start: startSlirp, skip: relaySkips},
+	{name: "pasta", what: "pasta (passt), MTU 65520, to a server in its host namespace", start: startPasta, skip: relaySkips},
+}
+
+var relaySkips = map[string]string{
+	familyIdle:  "its connections end at sockets of the kernel",
+	familyCalls: "its connections end at sockets of the kernel",
+}
+
+func startVeth(ctx context.Context, s *site) error {
+	if err := s.agents(false); err != nil {
+		return err
+	}
+	s.dev = "eth0"
+	server, client := s.link()
+	return inOrder(
+		func() error {
+			return s.server.call(ctx, "veth", vethArgs{Dev: "eth0", PeerDev: s.dev, Peer: s.client.pid(), MTU: s.MTU}, nil)
+		},
+		func() error { return s.server.call(ctx, "dev", devArgs{Dev: "eth0", Addrs: server}, nil) },
+		func() error { return s.client.call(ctx, "dev", devArgs{Dev: s.dev, Addrs: client}, nil) },
+		func() error { return s.server.call(ctx, "serve", serveArgs{On: onKernel}, nil) },
+	)
+}
+
+// startTUN has the server open a TUN device whose other end is the client's kernel.
+func startTUN(ctx context.Context, s *site) error {
+	if err := s.agents(true); err != nil {
+		return err
+	}
+	s.dev = tun.DefaultName
+	server, client := s.link()
+	return s.server.call(ctx, "serve", serveArgs{
+		On: s.contestant.name, Dev: s.dev, MTU: s.MTU, Queues: s.Queues, Addrs: server, HostAddrs: client,
+	}, nil)
+}
+
+func startPair(ctx context.Context, s *site) (err error) {
+	if s.server, err = startAgent("pair", nil); err != nil {
+		return err
+	}
+	s.client = s.server
+	server, client := s.link()
+	return s.server.call(ctx, "serve", serveArgs{On: onPair, MTU: s.MTU, Addrs: server, HostAddrs: client}, nil)
+}
+
+// relayMTU is the largest that the relays take, and what Podman gives both: they
+// gain from it, since no packet of theirs ever leaves the machine.
+const relayMTU = 65520
+
+// startSlirp has the client reach the server at the address that slirp4netns gives
+// its host's loopback interface.
+func startSlirp(ctx context.Context, s *site) error {
+	path, err := lookRelay("slirp4netns", "slirp4netns")
+	if err != nil {
+		return err
+	}
+	if err := s.agents(false); err != nil {
+		return err
+	}
+	s.dev, s.target = "tap0", s.pick("10.0.2.2", "fd00::2")
+	args := []string{"--configure", "--mtu=" + strconv.Itoa(relayMTU)}
+	if s.Family == 6 {
+		args = append(args, "--enable-ipv6")
+	}
+	args = append(args, strconv.Itoa(s.client.pid()), s.dev)
+	return inOrder(
+		func() error { return s.server.call(ctx, "dev", devArgs{Dev: "lo"}, nil) },
+		func() error { return s.server.call(ctx, "serve", serveArgs{On: onKernel}, nil) },
+		func() error { return s.startRelay(ctx, path, args) },
+	)
+}
+
+// startPasta has the client reach the server at the address of the host's gateway,
+// for which pasta takes its host's loopback interface. The host is a namespace with
+// a veth pair that leads nowhere.
+func startPasta(ctx context.Context, s *site) error {
+	path, err := lookRelay("pasta", "passt")
+	if err != nil {
+		return err
+	}
+	if err := s.agents(false); err != nil {
+		return err
+	}
+	s.dev, s.target = "eth0", s.pick("192.0.2.254", "2001:db8::fe") // documentation prefixes: RFC 5737, RFC 3849
+	host := devArgs{
+		Dev:     s.dev,
+		Addrs:   []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("2001:db8::1/64")},
+		Gateway: []netip.Addr{netip.MustParseAddr("192.0.2.254"), netip.MustParseAddr("2001:db8::fe")},
+	}
+	return inOrder(
+		func() error { return s.server.call(ctx, "dev", devArgs{Dev: "lo"}, nil) },
+		func() error {
+			return s.server.call(ctx, "veth", vethArgs{Dev: s.dev, PeerDev: "nowhere", MTU: s.MTU}, nil)
+		},
+		func() error { return s.server.call(ctx, "dev", devArgs{Dev: "nowhere"}, nil) },
+		func() error { return s.server.call(ctx, "dev", host, nil) },
+		func() error { return s.server.call(ctx, "serve", serveArgs{On: onKernel}, nil) },
+		func() error {
+			return s.startRelay(ctx, path, []string{
+				"--foreground", "--quiet", "--config-net", "--netns-only", "--runas", "0", "--mtu", strconv.Itoa(relayMTU),
+				"--interface", s.dev, "--ns-ifname", s.dev,
+				"-t", "none", "-u", "none", "-T", "none", "-U", "none", "--", strconv.Itoa(s.client.pid()),
+			})
+		},
+	)
+}
+
+func inOrder(steps ...func() error) error {
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errNotInstalled is why a relay does not take part.
+var errNotInstalled = errors.New("not installed")
+
+func lookRelay(name, pkg string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w; on Debian: apt-get install %s", name, errNotInstalled, pkg)
+	}
+	return path, nil
+}
+
+// startRelay starts a relay in the server's namespace, and waits until the server
+// can be reached through it.
+func (s *site) startRelay(ctx context.Context, path string, args []string) error {
+	var output bytes.Buffer
+	relay := exec.Command(path, args...)
+	relay.Stdout, relay.Stderr = &output, &output
+	relay.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	relay.Env = os.Environ()
+	if err := startIn(relay, s.server.pid()); err != nil {
+		return err
+	}
+	s.relay = relay
+	var err error
+	for range 100 {
+		if err = s.client.call(ctx, "load", load{Kind: loadEcho, N: 1, Target: s.target, Duration: time.Millisecond}, nil); err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	relay.Process.Kill()
+	relay.Wait()
+	s.relay = nil
+	return fmt.Errorf("%s: the server cannot be reached: %w: %s", path, err, strings.TrimSpace(output.String()))
+}
