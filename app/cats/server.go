@@ -163,7 +163,13 @@ func (s *Server) Handler() http.Handler { return s.handler }
 // returns http.ErrServerClosed; any other error is the listener's own. It
 // closes l. It may be called for several listeners.
 func (s *Server) Serve(l net.Listener) error {
-	return s.http.Serve(&listener{Listener: l, srv: s})
+	err := s.http.Serve(&listener{Listener: l, srv: s})
+	select {
+	case <-s.done: // an Accept that Close ended may have been quicker to say so
+		return http.ErrServerClosed
+	default:
+		return err
+	}
 }
 
 // Shutdown drains the server. At once, /healthz answers 503, any other new
