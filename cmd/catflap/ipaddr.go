@@ -1,0 +1,184 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"net/netip"
+	"strings"
+
+	"github.com/catflap/catflap/stack"
+)
+
+var addrVerbs = []choice{
+	{word: "add", abbrev: true}, {word: "delete", abbrev: true, means: "del"}, {word: "del"},
+	{word: "show", abbrev: true}, {word: "lst", abbrev: true, means: "show"}, {word: "list", abbrev: true, means: "show"},
+}
+
+var linkVerbs = []choice{
+	{word: "show", abbrev: true}, {word: "lst", abbrev: true, means: "show"}, {word: "list", abbrev: true, means: "show"},
+}
+
+func (ip *ipCommand) address() error {
+	verb, err := ip.verb("addr", addrVerbs)
+	if err != nil {
+		return err
+	}
+	if verb == "show" {
+		return ip.linksShow(true)
+	}
+	var p netip.Prefix
+	var dev string
+	words := []choice{{word: "dev"}, {word: "local", abbrev: true}}
+	for ip.more() {
+		word := ip.next()
+		switch choose(word, words) {
+		case "dev":
+			dev, err = ip.value(word, "the name of a device")
+		case "local":
+			if word, err = ip.value(word, "an address with a prefix length"); err == nil {
+				p, err = ip.parsePrefix("address", word)
+			}
+		default:
+			if p.IsValid() {
+				return ip.unexpected(word, "dev")
+			}
+			p, err = ip.parsePrefix("address", word)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	switch {
+	case !p.IsValid():
+		return ip.errorf("no address; want for example: %s 10.9.0.3/24 dev cat0", ip.command)
+	case dev == "":
+		return ip.errorf("no device; want for example: %s %s dev cat0", ip.command, p)
+	}
+	if verb == "add" {
+		return ip.failed(ip.c.AddAddr(ip.ctx, dev, p))
+	}
+	return ip.failed(ip.c.DelAddr(ip.ctx, dev, p))
+}
+
+func (ip *ipCommand) link() error {
+	if _, err := ip.verb("link", linkVerbs); err != nil {
+		return err
+	}
+	return ip.linksShow(false)
+}
+
+// findLink returns the link of a name.
+func (ip *ipCommand) findLink(dev string) (stack.LinkInfo, error) {
+	links, err := ip.c.Links(ip.ctx)
+	if err != nil {
+		return stack.LinkInfo{}, ip.failed(err)
+	}
+	var names []string
+	for _, l := range links {
+		if l.Name == dev {
+			return l, nil
+		}
+		names = append(names, l.Name)
+	}
+	return stack.LinkInfo{}, &remedyError{ip.failed(fmt.Errorf("Device %q does not exist.", dev)), "the devices of this stack are " + strings.Join(names, ", ")}
+}
+
+func (ip *ipCommand) linksShow(addrs bool) error {
+	var dev string
+	if ip.more() {
+		word := ip.next()
+		if word == "dev" {
+			var err error
+			if word, err = ip.value(word, "the name of a device"); err != nil {
+				return err
+			}
+		}
+		dev = word
+	}
+	if err := ip.end("nothing after the device"); err != nil {
+		return err
+	}
+	var links []stack.LinkInfo
+	var err error
+	if dev != "" {
+		var l stack.LinkInfo
+		l, err = ip.findLink(dev)
+		links = []stack.LinkInfo{l}
+	} else {
+		links, err = ip.c.Links(ip.ctx)
+	}
+	if err != nil {
+		return err
+	}
+	var text strings.Builder
+	var objects []object
+	for _, l := range links {
+		if t, o, ok := ip.linkText(l, addrs); ok {
+			text.WriteString(t)
+			objects = append(objects, o)
+		}
+	}
+	return ip.print(text.String(), objects)
+}
+
+// linkText describes a link. Of the words that iproute2 has, it prints those that
+// are true of the stack: there is no queueing discipline and no ARP, each link has
+// one neighbour, and is up as long as the stack runs.
+func (ip *ipCommand) linkText(l stack.LinkInfo, addrs bool) (string, object, bool) {
+	flags := []string{"POINTOPOINT", "MULTICAST", "NOARP", "UP", "LOWER_UP"}
+	kind := "none"
+	if l.Loopback {
+		flags, kind = []string{"LOOPBACK", "UP", "LOWER_UP"}, "loopback"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d: %s: <%s> mtu %d qdisc noqueue state UNKNOWN \n", l.Index, l.Name, strings.Join(flags, ","), l.MTU)
+	if ip.family == 0 || !addrs {
+		fmt.Fprintf(&b, "    link/%s \n", kind)
+	}
+	o := object{{"ifindex", l.Index}, {"ifname", l.Name}, {"flags", flags}, {"mtu", l.MTU}, {"qdisc", "noqueue"}, {"operstate", "UNKNOWN"}, {"link_type", kind}}
+	if !addrs {
+		return b.String(), o, true
+	}
+	infos := []object{}
+	for _, f := range ip.families(stack.IPv4, stack.IPv6) {
+		for _, p := range l.Addrs {
+			if familyOf(p.Addr()) == f {
+				b.WriteString(addrText(l, p))
+				infos = append(infos, addrObject(l, p))
+			}
+		}
+	}
+	o.add("addr_info", infos)
+	return b.String(), o, ip.family == 0 || len(infos) > 0
+}
+
+// addrScope is the scope that the kernel gives an address.
+func addrScope(a netip.Addr) stack.Scope {
+	switch {
+	case a.IsLoopback():
+		return stack.ScopeHost
+	case a.IsLinkLocalUnicast() && a.Is6():
+		return stack.ScopeLink
+	}
+	return stack.ScopeGlobal
+}
+
+func addrText(l stack.LinkInfo, p netip.Prefix) string {
+	s := fmt.Sprintf("    %s %s scope %s ", familyOf(p.Addr()), p, addrScope(p.Addr()))
+	if p.Addr().Is4() {
+		s += l.Name // the label
+	}
+	return s + "\n       valid_lft forever preferred_lft forever\n"
+}
+
+func addrObject(l stack.LinkInfo, p netip.Prefix) object {
+	o := object{
+		{"family", familyOf(p.Addr()).String()}, {"local", p.Addr().String()}, {"prefixlen", p.Bits()}, {"scope", addrScope(p.Addr()).String()},
+	}
+	if p.Addr().Is4() {
+		o.add("label", l.Name)
+	}
+	o.add("valid_life_time", uint32(math.MaxUint32))
+	o.add("preferred_life_time", uint32(math.MaxUint32))
+	return o
+}

@@ -1,0 +1,531 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/catflap/catflap/stack"
+)
+
+// routeVerbs are in iproute2's order: "s" is show, "a" is add, "d" is delete.
+var routeVerbs = []choice{
+	{word: "list", abbrev: true, means: "show"}, {word: "show", abbrev: true}, {word: "lst", abbrev: true, means: "show"},
+	{word: "get", abbrev: true}, {word: "add", abbrev: true}, {word: "replace", abbrev: true}, {word: "append", abbrev: true},
+	{word: "delete", abbrev: true, means: "del"}, {word: "del"},
+}
+
+func (ip *ipCommand) route() error {
+	verb, err := ip.verb("route", routeVerbs)
+	if err != nil {
+		return err
+	}
+	switch verb {
+	case "show":
+		return ip.routeShow()
+	case "get":
+		return ip.routeGet()
+	case "del":
+		return ip.routeDel()
+	}
+	rt, _, err := ip.parseRoute()
+	switch {
+	case err != nil:
+		return err
+	case verb == "replace":
+		return ip.failed(ip.c.ReplaceRoute(ip.ctx, rt))
+	}
+	err = ip.c.AddRoute(ip.ctx, rt)
+	if errors.Is(err, syscall.EEXIST) {
+		return &remedyError{ip.failed(err), "give it another metric, or use: catflap ip route replace"}
+	}
+	return ip.failed(err)
+}
+
+var routeWords = []choice{
+	{word: "via"}, {word: "dev"}, {word: "oif", means: "dev"}, {word: "src"},
+	{word: "metric", abbrev: true}, {word: "priority", abbrev: true, means: "metric"}, {word: "preference", abbrev: true, means: "metric"},
+	{word: "scope"}, {word: "protocol", abbrev: true}, {word: "table", abbrev: true}, {word: "to"},
+}
+
+// routeGiven says what the command line said of a route, beside its values.
+type routeGiven struct{ kind, table bool }
+
+// parseRoute reads [TYPE] PREFIX and the keywords of a route.
+func (ip *ipCommand) parseRoute() (rt stack.Route, given routeGiven, err error) {
+	var dst string // read at the end, when the family is known
+	for ip.more() {
+		word := ip.next()
+		switch key := choose(word, routeWords); key {
+		case "":
+			if t, ok := stack.ParseRouteType(word); ok && !given.kind && dst == "" {
+				rt.Type, given.kind = t, true
+				break
+			}
+			if dst != "" {
+				return rt, given, ip.unexpected(word, oneOf(routeWords))
+			}
+			dst = word
+		case "to":
+			if dst, err = ip.value(word, "a prefix"); err != nil {
+				return rt, given, err
+			}
+		default:
+			if err := ip.routeWord(key, word, &rt); err != nil {
+				return rt, given, err
+			}
+			given.table = given.table || key == "table"
+		}
+	}
+	if dst == "" {
+		return rt, given, ip.errorf("no prefix; want for example: %s local 192.0.2.0/24 dev cat0", ip.command)
+	}
+	if rt.Dst, err = ip.network("prefix", dst); err != nil {
+		return rt, given, err
+	}
+	return rt, given, nil
+}
+
+// routeWord reads the value of a keyword into rt.
+func (ip *ipCommand) routeWord(key, word string, rt *stack.Route) (err error) {
+	address := func(to *netip.Addr) error {
+		if *to, err = ip.addr(word); err == nil {
+			ip.family = familyOf(*to)
+		}
+		return err
+	}
+	switch key {
+	case "via":
+		return address(&rt.Gateway)
+	case "src":
+		return address(&rt.PrefSrc)
+	case "table":
+		rt.Table, err = ip.tableID(word)
+		return err
+	}
+	want := map[string]string{
+		"dev": "the name of a device", "metric": "a number from 0 to 4294967295",
+		"scope": "global, site, link, host, nowhere or a number", "protocol": "kernel, boot, static or a number",
+	}[key]
+	s, err := ip.value(word, want)
+	if err != nil {
+		return err
+	}
+	ok := true
+	switch key {
+	case "dev":
+		rt.Dev = s
+	case "metric":
+		var n uint64
+		n, err = strconv.ParseUint(s, 0, 32)
+		rt.Metric, ok = uint32(n), err == nil
+	case "scope":
+		rt.Scope, ok = stack.ParseScope(s)
+	case "protocol":
+		rt.Protocol, ok = stack.ParseRouteProtocol(s)
+	}
+	if !ok {
+		return ip.bad(word, s, want)
+	}
+	return nil
+}
+
+// routeDel removes a route. Without a type on the command line a route of any type
+// goes, as with iproute2.
+func (ip *ipCommand) routeDel() error {
+	rt, given, err := ip.parseRoute()
+	if err != nil {
+		return err
+	}
+	if !given.kind {
+		if !given.table {
+			rt.Table = stack.TableMain
+		}
+		routes, err := ip.c.Routes(ip.ctx, familyOf(rt.Dst.Addr()), rt.Table)
+		if err != nil {
+			return ip.failed(err)
+		}
+		for _, o := range routes {
+			if o.Dst == rt.Dst && (rt.Dev == "" || rt.Dev == o.Dev) && (!rt.Gateway.IsValid() || rt.Gateway == o.Gateway) &&
+				(!rt.PrefSrc.IsValid() || rt.PrefSrc == o.PrefSrc) && (rt.Metric == 0 || rt.Metric == o.Metric) {
+				rt.Type = o.Type
+				break
+			}
+		}
+	}
+	return ip.failed(ip.c.DelRoute(ip.ctx, rt))
+}
+
+// routeFilter is which routes a list shows. What it fixes to one value, the lines
+// do not repeat.
+type routeFilter struct {
+	table    stack.TableID // 0: all
+	dev      string
+	kind     *stack.RouteType
+	protocol *stack.RouteProtocol
+	scope    *stack.Scope
+	via, src netip.Addr
+	match    string // how prefix filters: root, match or exact
+	prefix   netip.Prefix
+}
+
+func (f *routeFilter) want(r stack.Route) bool {
+	if f.prefix.IsValid() {
+		switch p := f.prefix; f.match {
+		case "root":
+			if r.Dst.Bits() < p.Bits() || !p.Contains(r.Dst.Addr()) {
+				return false
+			}
+		case "match":
+			if r.Dst.Bits() > p.Bits() || !r.Dst.Contains(p.Addr()) {
+				return false
+			}
+		default:
+			if r.Dst != p.Masked() {
+				return false
+			}
+		}
+	}
+	return (f.dev == "" || f.dev == r.Dev) && (f.kind == nil || *f.kind == r.Type) &&
+		(f.protocol == nil || *f.protocol == r.Protocol) && (f.scope == nil || *f.scope == r.Scope) &&
+		(!f.via.IsValid() || f.via == r.Gateway) && (!f.src.IsValid() || f.src == r.PrefSrc)
+}
+
+var routeFilterWords = []choice{
+	{word: "table", abbrev: true}, {word: "protocol", abbrev: true}, {word: "scope", abbrev: true}, {word: "type", abbrev: true},
+	{word: "dev"}, {word: "oif", means: "dev"}, {word: "via"}, {word: "src"}, {word: "root", abbrev: true}, {word: "match", abbrev: true}, {word: "exact", abbrev: true},
+	{word: "to", abbrev: true},
+}
+
+func (ip *ipCommand) routeShow() error {
+	f := routeFilter{table: stack.TableMain}
+	for ip.more() {
+		if err := ip.routeFilterWord(&f); err != nil {
+			return err
+		}
+	}
+	if f.dev != "" {
+		if _, err := ip.findLink(f.dev); err != nil {
+			return err
+		}
+	}
+	families := ip.families(stack.IPv4)
+	if f.table == 0 {
+		families = ip.families(stack.IPv4, stack.IPv6)
+	}
+	var text strings.Builder
+	var objects []object
+	for _, fam := range families {
+		routes, err := ip.c.Routes(ip.ctx, fam, f.table)
+		if err != nil {
+			return ip.failed(err)
+		}
+		for _, r := range routes {
+			if !f.want(r) {
+				continue
+			}
+			l := f.line(r)
+			text.WriteString(l.text(fam) + "\n")
+			objects = append(objects, l.object())
+		}
+	}
+	return ip.print(text.String(), objects)
+}
+
+func (ip *ipCommand) routeFilterWord(f *routeFilter) (err error) {
+	word := ip.next()
+	key := choose(word, routeFilterWords)
+	switch key {
+	case "table":
+		if ip.more() && ip.rest[0] == "all" {
+			ip.next()
+			f.table = 0
+			return nil
+		}
+		f.table, err = ip.tableID(word)
+		return err
+	case "via":
+		f.via, err = ip.addr(word)
+		return err
+	case "src":
+		f.src, err = ip.addr(word)
+		return err
+	case "":
+		if f.prefix, err = ip.parsePrefix("prefix", word); err != nil {
+			return ip.unexpected(word, oneOf(routeFilterWords)+" or a prefix")
+		}
+		return nil
+	}
+	want := map[string]string{
+		"dev": "the name of a device", "type": "unicast, local, broadcast, multicast, unreachable, prohibit, blackhole or throw",
+		"scope": "global, site, link, host, nowhere or a number", "protocol": "kernel, boot, static or a number",
+	}[key]
+	if want == "" {
+		want = "a prefix"
+	}
+	s, err := ip.value(word, want)
+	if err != nil {
+		return err
+	}
+	ok := true
+	switch key {
+	case "dev":
+		f.dev = s
+	case "type":
+		f.kind = new(stack.RouteType)
+		*f.kind, ok = stack.ParseRouteType(s)
+	case "scope":
+		f.scope = new(stack.Scope)
+		*f.scope, ok = stack.ParseScope(s)
+	case "protocol":
+		f.protocol = new(stack.RouteProtocol)
+		*f.protocol, ok = stack.ParseRouteProtocol(s)
+	default: // to, root, match, exact
+		f.match = key
+		f.prefix, err = ip.parsePrefix(word, s)
+		return err
+	}
+	if !ok {
+		return ip.bad(word, s, want)
+	}
+	return nil
+}
+
+// routeLine is what a line shows of a route: keys and values in iproute2's order.
+type routeLine struct {
+	kind, dst, from, via, dev, table, proto, scope, src, iif string
+	metric                                                   *uint32
+	pref                                                     string
+}
+
+// line says what to show of r: what is not its family's default and not fixed by
+// the filter.
+func (f *routeFilter) line(r stack.Route) (l routeLine) {
+	v6 := r.Dst.Addr().Is6()
+	if r.Type != stack.Unicast {
+		l.kind = r.Type.String()
+	}
+	switch {
+	case r.Dst.Bits() == 0:
+		l.dst = "default"
+	case r.Dst.IsSingleIP():
+		l.dst = r.Dst.Addr().String()
+	default:
+		l.dst = r.Dst.String()
+	}
+	if r.Gateway.IsValid() && !f.via.IsValid() {
+		l.via = r.Gateway.String()
+	}
+	if f.dev == "" {
+		l.dev = r.Dev
+	}
+	if f.table == 0 && r.Table != stack.TableMain {
+		l.table = r.Table.String()
+	}
+	if r.Protocol != stack.ProtoBoot && f.protocol == nil {
+		l.proto = r.Protocol.String()
+	}
+	if r.Scope != stack.ScopeGlobal && f.scope == nil {
+		l.scope = r.Scope.String()
+	}
+	if r.PrefSrc.IsValid() && !f.src.IsValid() {
+		l.src = r.PrefSrc.String()
+	}
+	if v6 || r.Metric != 0 {
+		l.metric = &r.Metric
+	}
+	if v6 {
+		l.pref = "medium"
+	}
+	return l
+}
+
+// fields are the words of the line after its destination, with the keys that JSON
+// gives them.
+func (l *routeLine) fields() [][3]string { // word, JSON key, value
+	metric := ""
+	if l.metric != nil {
+		metric = strconv.FormatUint(uint64(*l.metric), 10)
+	}
+	all := [][3]string{
+		{"from", "from", l.from}, {"via", "gateway", l.via}, {"dev", "dev", l.dev}, {"table", "table", l.table}, {"proto", "protocol", l.proto},
+		{"scope", "scope", l.scope}, {"src", "prefsrc", l.src}, {"metric", "metric", metric}, {"iif", "iif", l.iif}, {"pref", "pref", l.pref},
+	}
+	return slices.DeleteFunc(all, func(f [3]string) bool { return f[2] == "" })
+}
+
+// text is the line as `ip route` prints it: each word is followed by a space, but
+// for the last word of an IPv6 route.
+func (l *routeLine) text(f stack.Family) string {
+	var b strings.Builder
+	if l.kind != "" {
+		b.WriteString(l.kind + " ")
+	}
+	b.WriteString(l.dst + " ")
+	for _, f := range l.fields() {
+		b.WriteString(f[0] + " " + f[2] + " ")
+	}
+	if f == stack.IPv6 {
+		return strings.TrimSuffix(b.String(), " ")
+	}
+	return b.String()
+}
+
+func (l *routeLine) object() (o object) {
+	if l.kind != "" {
+		o.add("type", l.kind)
+	}
+	o.add("dst", l.dst)
+	for _, f := range l.fields() {
+		switch f[0] {
+		case "metric":
+			o.add("metric", *l.metric)
+		case "pref": // iproute2 has the flags before it
+		default:
+			o.add(f[1], f[2])
+		}
+	}
+	o.add("flags", []string{})
+	if l.pref != "" {
+		o.add("pref", l.pref)
+	}
+	return o
+}
+
+var routeGetWords = []choice{
+	{word: "to", abbrev: true}, {word: "from", abbrev: true}, {word: "iif"}, {word: "oif"}, {word: "dev", means: "oif"},
+}
+
+// routeGet asks for one packet's route.
+func (ip *ipCommand) routeGet() error {
+	var q stack.RouteQuery
+	for ip.more() {
+		word := ip.next()
+		var err error
+		switch choose(word, routeGetWords) {
+		case "from":
+			q.Src, err = ip.addr(word)
+		case "iif":
+			q.IIF, err = ip.value(word, "the name of a device")
+		case "oif":
+			q.OIF, err = ip.value(word, "the name of a device")
+		case "to":
+			q.Dst, err = ip.addr(word)
+		default:
+			if q.Dst.IsValid() {
+				return ip.unexpected(word, oneOf(routeGetWords))
+			}
+			q.Dst, err = ip.parseAddr("address", word)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	switch {
+	case !q.Dst.IsValid():
+		return ip.errorf("no address; want for example: ip route get 192.0.2.77")
+	case q.Src.IsValid() && q.Src.Is4() != q.Dst.Is4():
+		return ip.bad("from", q.Src.String(), "an address of the same family as "+q.Dst.String())
+	}
+	for _, dev := range []string{q.IIF, q.OIF} {
+		if dev != "" {
+			if _, err := ip.findLink(dev); err != nil {
+				return err
+			}
+		}
+	}
+	l, err := ip.c.LookupRoute(ip.ctx, q)
+	if err != nil {
+		return ip.failed(err)
+	}
+	if why := refusal(l.Route); why != "" {
+		return &remedyError{ip.failed(fmt.Errorf("%s: %s", q.Dst, why)), "what was tried: catflap lookup tcp SRC:PORT " + netip.AddrPortFrom(q.Dst, 80).String()}
+	}
+	line, err := ip.answer(q, l.Route)
+	if err != nil {
+		return ip.failed(err)
+	}
+	return ip.print(line.text(familyOf(q.Dst))+"\n", []object{line.object()})
+}
+
+// refusal is the error that the kernel gives a sender for such a route; "" if it
+// would send.
+func refusal(r *stack.Route) string {
+	switch {
+	case r == nil:
+		return "Network is unreachable"
+	case r.Type == stack.Unreachable:
+		return "No route to host"
+	case r.Type == stack.Prohibit:
+		return "Permission denied"
+	case r.Type == stack.Blackhole:
+		return "Invalid argument"
+	}
+	return ""
+}
+
+// answer is the line for a packet's route: the destination itself, through which
+// device, and from which address.
+func (ip *ipCommand) answer(q stack.RouteQuery, r *stack.Route) (routeLine, error) {
+	all := routeFilter{}
+	l := all.line(*r)
+	l.dst, l.scope = q.Dst.String(), ""
+	if q.Dst.Is4() {
+		l.proto, l.metric = "", nil
+	}
+	if r.Type == stack.Local {
+		l.dev = "lo"
+	}
+	l.iif = q.IIF
+	switch {
+	case q.Src.IsValid():
+		l.from = q.Src.String()
+	case q.Dst.Is6():
+		l.from = netip.IPv6Unspecified().String()
+	}
+	switch {
+	case q.Src.IsValid() && q.Dst.Is4():
+		l.src = "" // as it was given
+	case r.Type == stack.Local:
+		l.src = q.Dst.String()
+	case l.src == "":
+		src, err := ip.source(r)
+		if err != nil {
+			return l, err
+		}
+		if src.IsValid() {
+			l.src = src.String()
+		}
+	}
+	return l, nil
+}
+
+// source is the address that a packet takes whose route names none: that of the
+// route to the gateway, else the first of the device.
+func (ip *ipCommand) source(r *stack.Route) (netip.Addr, error) {
+	if r.Gateway.IsValid() {
+		l, err := ip.c.LookupRoute(ip.ctx, stack.RouteQuery{Dst: r.Gateway})
+		if err != nil || l.Route != nil && l.Route.PrefSrc.IsValid() {
+			if err != nil {
+				return netip.Addr{}, err
+			}
+			return l.Route.PrefSrc, nil
+		}
+	}
+	links, err := ip.c.Links(ip.ctx)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	for _, l := range links {
+		for _, p := range l.Addrs {
+			if l.Name == r.Dev && p.Addr().Is4() == r.Dst.Addr().Is4() {
+				return p.Addr(), nil
+			}
+		}
+	}
+	return netip.Addr{}, nil
+}
