@@ -1,0 +1,348 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/catflap/catflap/app/control"
+	"github.com/catflap/catflap/stack"
+)
+
+// lsofStates are the spellings of lsof(8).
+var lsofStates = map[string]string{
+	"SYN-SENT": "SYN_SENT", "SYN-RECEIVED": "SYN_RECV", "FIN-WAIT-1": "FIN_WAIT1", "FIN-WAIT-2": "FIN_WAIT2",
+	"TIME-WAIT": "TIME_WAIT", "CLOSE-WAIT": "CLOSE_WAIT", "LAST-ACK": "LAST_ACK", "CONNECTING": "SYN_SENT", "UNCONN": "",
+}
+
+// lsofFlags are the options of catflap lsof. Several -i select what any of them selects.
+type lsofFlags struct {
+	help            bool
+	ports, terse    bool // -P, -t
+	internet        []lsofInternet
+	pids            []int
+	states          []string // -sTCP:…, in lsof's spelling
+	and             bool     // -a
+	internetOn, pOn bool
+}
+
+func newLsof(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "lsof [-n] [-P] [-i[46][TCP|UDP][@ADDR][:PORT[-PORT][,…]]] [-s TCP:STATE] [-p PID] [-a] [-t]",
+		Short: "List the stack's open sockets as lsof(8) prints them",
+		Long: `lsof lists each open socket of the userspace stack, a row per fd, in lsof's format. COMMAND, PID and
+USER are those of the process that runs the stack. Sockets without an fd are not listed: see catflap ss.
+Addresses are always printed as numbers (-n); ports have the names of ` + servicesFile + ` unless -P is given.
+As with lsof, -i and -p select what either of them selects, unless -a is given; -t prints the PID alone;
+the exit status is 1 if nothing was found.`,
+		Example: `  catflap lsof -n -P
+  catflap lsof -nP -iTCP:80 -sTCP:LISTEN`,
+		DisableFlagParsing: true, // -i takes an argument that may stand apart
+		RunE: func(c *cobra.Command, args []string) error {
+			f, err := parseLsof(e, args)
+			if err != nil {
+				return err
+			}
+			if f.help {
+				return c.Help()
+			}
+			cl, err := e.client()
+			if err != nil {
+				return err
+			}
+			info, err := cl.Info(c.Context())
+			if err != nil {
+				return fmt.Errorf("lsof: %w", err)
+			}
+			ks, err := cl.Sockets(c.Context())
+			if err != nil {
+				return fmt.Errorf("lsof: %w", err)
+			}
+			ks = slices.DeleteFunc(ks, func(k stack.SocketInfo) bool { return !f.want(k, info.PID) })
+			switch {
+			case e.json:
+				err = e.printJSON(ks)
+			case len(ks) == 0:
+			case f.terse:
+				_, err = fmt.Fprintln(e.stdout, info.PID)
+			default:
+				t := lsofTable{info: info}
+				if !f.ports {
+					t.names = loadServices()
+				}
+				err = t.print(e.stdout, ks)
+			}
+			if err == nil && len(ks) == 0 {
+				return statusError(exitFailure)
+			}
+			return err
+		},
+	}
+}
+
+func lsofError(format string, args ...any) error {
+	return &usageError{msg: "lsof: " + fmt.Sprintf(format, args...), remedy: "see: catflap lsof --help"}
+}
+
+// parseLsof reads options as lsof does: letters combine, and a value follows its
+// letter at once or as the next argument. The value of -i may be missing.
+func parseLsof(e *env, args []string) (f lsofFlags, err error) {
+	for len(args) > 0 {
+		arg := args[0]
+		args = args[1:]
+		if name, ok := strings.CutPrefix(arg, "--"); ok {
+			value, path := "", false
+			if name, value, path = strings.Cut(name, "="); name == "control" && !path && len(args) > 0 {
+				value, args, path = args[0], args[1:], true
+			}
+			switch {
+			case name == "help":
+				f.help = true
+			case name == "json":
+				e.json = true
+			case name == "verbose":
+				e.verbose = true
+			case name == "control" && path:
+				e.control = value
+			default:
+				return f, lsofError("unknown option %q", arg)
+			}
+			continue
+		}
+		if len(arg) < 2 || arg[0] != '-' {
+			return f, lsofError("unexpected %q: names of files are not searched; want options", arg)
+		}
+		for letters := arg[1:]; letters != ""; {
+			letter := letters[0]
+			letters = letters[1:]
+			value := letters
+			if strings.IndexByte("ips", letter) >= 0 {
+				letters = ""
+				if value == "" && len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+					value, args = args[0], args[1:]
+				}
+			}
+			if err := f.option(letter, value); err != nil {
+				return f, err
+			}
+		}
+	}
+	return f, nil
+}
+
+func (f *lsofFlags) option(letter byte, value string) error {
+	switch letter {
+	case 'n': // addresses are numbers always
+	case 'P':
+		f.ports = true
+	case 'a':
+		f.and = true
+	case 't':
+		f.terse = true
+	case 'h', '?':
+		f.help = true
+	case 'i':
+		f.internetOn = true
+		i, err := parseInternet(value)
+		f.internet = append(f.internet, i)
+		return err
+	case 'p':
+		f.pOn = true
+		for s := range strings.SplitSeq(value, ",") {
+			pid, err := strconv.Atoi(s)
+			if err != nil || pid <= 0 {
+				return lsofError("-p %q: want process IDs, separated by commas", value)
+			}
+			f.pids = append(f.pids, pid)
+		}
+	case 's':
+		proto, states, ok := strings.Cut(value, ":")
+		if !ok || !strings.EqualFold(proto, "TCP") {
+			return lsofError("-s %q: want TCP: and states, such as TCP:LISTEN,ESTABLISHED", value)
+		}
+		for s := range strings.SplitSeq(states, ",") {
+			f.states = append(f.states, strings.ToUpper(s))
+		}
+	default:
+		return lsofError("unknown option -%c; want -n, -P, -i, -s, -p, -a, -t, --json, --control PATH, --help", letter)
+	}
+	return nil
+}
+
+func (f *lsofFlags) want(k stack.SocketInfo, pid int) bool {
+	if k.FD < 0 {
+		return false
+	}
+	if len(f.states) > 0 && k.Network == "tcp" && !slices.Contains(f.states, spell(lsofStates, k.State)) {
+		return false
+	}
+	inet := slices.ContainsFunc(f.internet, func(i lsofInternet) bool { return i.want(k) })
+	own := slices.Contains(f.pids, pid)
+	switch {
+	case f.internetOn && f.pOn && f.and:
+		return inet && own
+	case f.internetOn || f.pOn:
+		return inet || own
+	}
+	return true
+}
+
+// lsofInternet is one -i: [46][TCP|UDP][@ADDR][:PORTS]. Zero values select all.
+type lsofInternet struct {
+	family  stack.Family
+	network string
+	addr    netip.Addr
+	ports   []portRange
+}
+
+type portRange struct{ lo, hi uint16 }
+
+func parseInternet(s string) (i lsofInternet, err error) {
+	rest := s
+	if r, ok := strings.CutPrefix(rest, "4"); ok {
+		i.family, rest = stack.IPv4, r
+	} else if r, ok := strings.CutPrefix(rest, "6"); ok {
+		i.family, rest = stack.IPv6, r
+	}
+	end := strings.IndexAny(rest, "@:")
+	if end < 0 {
+		end = len(rest)
+	}
+	switch proto := strings.ToLower(rest[:end]); proto {
+	case "", "tcp", "udp":
+		i.network = proto
+	default:
+		return i, lsofError("-i %q: unknown protocol %q; want TCP or UDP", s, rest[:end])
+	}
+	rest = rest[end:]
+	if a, ok := strings.CutPrefix(rest, "@"); ok {
+		host := a
+		rest = ""
+		if strings.HasPrefix(a, "[") {
+			if n := strings.IndexByte(a, ']'); n > 0 {
+				host, rest = a[1:n], a[n+1:]
+			}
+		} else if n := strings.IndexByte(a, ':'); n >= 0 {
+			host, rest = a[:n], a[n:]
+		}
+		if i.addr, err = netip.ParseAddr(host); err != nil {
+			return i, lsofError("-i %q: %q is no address; want 10.9.0.2 or [fd00:9::2]", s, host)
+		}
+	}
+	if rest == "" {
+		return i, nil
+	}
+	ports, ok := strings.CutPrefix(rest, ":")
+	if !ok {
+		return i, lsofError("-i %q: unexpected %q; want :PORT", s, rest)
+	}
+	for p := range strings.SplitSeq(ports, ",") {
+		r, err := parsePorts(p)
+		if err != nil {
+			return i, lsofError("-i %q: port %s", s, err)
+		}
+		i.ports = append(i.ports, r)
+	}
+	return i, nil
+}
+
+// parsePorts reads a port, the name of one, or a range of numbers.
+func parsePorts(s string) (portRange, error) {
+	names := loadServices()
+	if p, ok := names.number(s); ok {
+		return portRange{p, p}, nil
+	}
+	lo, hi, ok := strings.Cut(s, "-")
+	if ok {
+		l, okl := names.number(lo)
+		h, okh := names.number(hi)
+		if okl && okh && l <= h {
+			return portRange{l, h}, nil
+		}
+	}
+	return portRange{}, fmt.Errorf("%q: want a number from 1 to 65535, a service in %s, or LOW-HIGH", s, servicesFile)
+}
+
+func (i *lsofInternet) want(k stack.SocketInfo) bool {
+	if i.family != 0 && i.family != k.Family || i.network != "" && i.network != k.Network {
+		return false
+	}
+	if i.addr.IsValid() && k.Local.Addr().Unmap() != i.addr && k.Remote.Addr().Unmap() != i.addr {
+		return false
+	}
+	if len(i.ports) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(i.ports, func(r portRange) bool {
+		in := func(p uint16) bool { return r.lo <= p && p <= r.hi }
+		return in(k.Local.Port()) || in(k.Remote.Port())
+	})
+}
+
+// lsofTable is lsof's table: columns as wide as what is in them.
+type lsofTable struct {
+	info  control.Info
+	names services
+}
+
+// lsofCommand is how much of a command's name lsof shows.
+const lsofCommand = 9
+
+func (t *lsofTable) print(w io.Writer, ks []stack.SocketInfo) error {
+	command := t.info.Command[:min(len(t.info.Command), lsofCommand)]
+	rows := [][]string{{"COMMAND", "PID", "USER", "FD", "TYPE", "DEVICE", "SIZE/OFF", "NODE", "NAME"}}
+	for _, k := range ks {
+		rows = append(rows, []string{
+			command, strconv.Itoa(t.info.PID), t.info.User, strconv.Itoa(k.FD), "IP" + fmt.Sprintf("v%d", k.Family),
+			"", "0t0", strings.ToUpper(k.Network), t.name(k),
+		})
+	}
+	width := make([]int, len(rows[0]))
+	for _, r := range rows {
+		for i, s := range r {
+			width[i] = max(width[i], len(s))
+		}
+	}
+	b := bufio.NewWriter(w)
+	for n, r := range rows {
+		access := "u " // open for reading and writing, no lock
+		if n == 0 {
+			access = "  "
+		}
+		// The FD column is four characters and these two.
+		fmt.Fprintf(b, "%-*s %*s %*s %*s%s %*s %*s %*s %*s %s\n", width[0], r[0], width[1], r[1], width[2], r[2], max(width[3], 4), r[3], access,
+			width[4], r[4], width[5], r[5], width[6], r[6], width[7], r[7], r[8])
+	}
+	return b.Flush()
+}
+
+// name writes the addresses and the state: 10.9.0.2:80->10.9.0.1:55402 (ESTABLISHED).
+func (t *lsofTable) name(k stack.SocketInfo) string {
+	s := t.addr(k.Network, k.Local)
+	if k.Remote.IsValid() {
+		s += "->" + t.addr(k.Network, k.Remote)
+	}
+	s += " "
+	if st := spell(lsofStates, k.State); st != "" && k.Network == "tcp" {
+		s += "(" + st + ")"
+	}
+	return s
+}
+
+func (t *lsofTable) addr(network string, ap netip.AddrPort) string {
+	a := ap.Addr().Unmap()
+	host := a.String()
+	switch {
+	case a.IsUnspecified():
+		host = "*"
+	case a.Is6():
+		host = "[" + host + "]"
+	}
+	return host + ":" + t.names.port(network, ap.Port())
+}
