@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
-	"fmt"
 	"html/template"
 	"net/http"
 	"strconv"
@@ -78,7 +77,7 @@ func (s *Server) gallery(w http.ResponseWriter, r *http.Request) {
 	}
 	var page bytes.Buffer
 	if err := galleryTemplate.Execute(&page, view); err != nil {
-		fail(w, http.StatusInternalServerError, "the gallery cannot be shown: %v", fmt.Errorf("template: %w", err))
+		fail(w, http.StatusInternalServerError, "the gallery cannot be shown: %v", err)
 		return
 	}
 	h := w.Header()

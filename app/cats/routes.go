@@ -13,15 +13,19 @@ import (
 // Greeting is the whole answer to GET /.
 const Greeting = "Hello kitty!"
 
-// The headers of the greeting, made once: setting them costs no allocation.
-// net/http does not write to them.
+// The answer to GET /, made once: sending it costs no allocation. net/http does
+// not write to header values.
 var (
-	greeting        = []byte(Greeting)
-	greetingType    = []string{"text/plain; charset=utf-8"}
-	greetingLength  = []string{strconv.Itoa(len(Greeting))}
-	routesHelp      = "this server knows /, /cat, /cat/{seed}, /cats, /bytes/{n}, /upload, /conn and /healthz"
-	getOnly         = "GET, HEAD"
-	uploadOnly      = "POST, PUT"
+	greeting       = []byte(Greeting)
+	greetingType   = []string{"text/plain; charset=utf-8"}
+	greetingLength = []string{strconv.Itoa(len(Greeting))}
+)
+
+const (
+	routesHelp = "this server knows /, /cat, /cat/{seed}, /cats, /bytes/{n}, /upload, /conn and /healthz"
+	getOnly    = "GET, HEAD"
+	uploadOnly = "POST, PUT"
+
 	contentTypeKey  = "Content-Type"
 	contentLenKey   = "Content-Length"
 	noSniffKey      = "X-Content-Type-Options"

@@ -162,7 +162,7 @@ func TestShutdownCutsAtDeadline(t *testing.T) {
 }
 
 func TestStalledDownloadIsCutSlowOneIsNot(t *testing.T) {
-	const stall = 300 * time.Millisecond
+	const stall = 500 * time.Millisecond
 	s := start(t, Config{StallTimeout: stall})
 
 	// One who reads nothing is cut: the connection's busy count falls.
@@ -217,7 +217,7 @@ func TestUnwantedBodyDoesNotHold(t *testing.T) {
 }
 
 func TestHeaderLimits(t *testing.T) {
-	s := start(t, Config{ReadHeaderTimeout: 200 * time.Millisecond, MaxHeaderBytes: 4 << 10})
+	s := start(t, Config{ReadHeaderTimeout: 500 * time.Millisecond, MaxHeaderBytes: 4 << 10})
 
 	slow := s.dial()
 	io.WriteString(slow, "GET / HTTP/1.1\r\nHost: c")

@@ -54,7 +54,7 @@ func TestUploadLimit(t *testing.T) {
 }
 
 func TestUploadStallsAndSlowUploads(t *testing.T) {
-	const stall = 200 * time.Millisecond
+	const stall = 500 * time.Millisecond
 	s := start(t, Config{StallTimeout: stall})
 	head := "POST /upload HTTP/1.1\r\nHost: cat\r\nContent-Length: 10\r\nConnection: close\r\n\r\n"
 
