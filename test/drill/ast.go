@@ -84,7 +84,7 @@ type Packet struct {
 }
 
 // IPInfo are fields of the IP header, in brackets before the flags: [ect0], [tos 0x10], [ttl 1], [flowlabel 0x1].
-// The forms [badipsum] and [badsum] are additions of this package.
+// The forms badipsum, badsum, frag, proto and hopopt are additions of this package.
 type IPInfo struct {
 	TOS       *uint8 // whole byte
 	ECN       *uint8 // low two bits of the byte
@@ -93,7 +93,18 @@ type IPInfo struct {
 	FlowLabel *uint32
 	BadIPSum  bool // spoil the IPv4 header checksum
 	BadSum    bool // spoil the transport checksum
+	// Frag sends only these bytes of what follows the IP header, as a fragment: "frag FROM:TO", TO alone cut short.
+	// Packets of one script with it belong to one datagram unless "id N" says otherwise.
+	Frag *FragSpec
+	ID   uint16
+	// Proto overrides the protocol number.
+	Proto *uint8
+	// HopOpt are the bytes of an option in an IPv6 hop-by-hop header: type, length and data.
+	HopOpt []byte
 }
+
+// FragSpec is the piece of a datagram that a fragment carries, in bytes.
+type FragSpec struct{ From, To int }
 
 // TCPSpec is a TCP segment as a script writes it: "P. 1:101(100) ack 1 win 257 <nop,nop,TS val 1 ecr 2>".
 type TCPSpec struct {
@@ -105,6 +116,7 @@ type TCPSpec struct {
 	Urg        *uint16
 	Options    []TCPOption
 	AnyOptions bool // <...>
+	AnySeq     bool // "*" in place of START:END(LENGTH), in a packet that the stack sends
 }
 
 // TCPOption is one option between angle brackets.

@@ -37,8 +37,65 @@ func (h ipHeader) ip(transport []byte, sumAt int) []byte {
 		sum ^= 0x5555
 	}
 	binary.BigEndian.PutUint16(transport[sumAt:], sum)
-	return append(h.header(len(transport)), transport...)
+	return h.assemble(transport)
 }
+
+// assemble puts headers before what follows them, or before the piece of it that a fragment carries.
+func (h ipHeader) assemble(body []byte) []byte {
+	info := h.info
+	if info.Proto != nil {
+		h.proto = *info.Proto
+	}
+	more := false
+	if f := info.Frag; f != nil {
+		to := min(f.To, len(body))
+		more = to < len(body)
+		body = body[min(f.From, to):to]
+		if h.src.Is6() {
+			// RFC 8200 section 4.5: next header, reserved, offset with M flag, identification.
+			ext := []byte{h.proto, 0, 0, 0, 0, 0, byte(info.ID >> 8), byte(info.ID)}
+			field := uint16(f.From)
+			if more {
+				field |= 1
+			}
+			binary.BigEndian.PutUint16(ext[2:], field)
+			body = append(ext, body...)
+			h.proto = packet.ProtoFragment
+		}
+	}
+	if h.src.Is6() && info.HopOpt != nil {
+		// RFC 8200 section 4.3, padded with PadN (or Pad1) to a multiple of eight bytes.
+		ext := append([]byte{h.proto, 0}, info.HopOpt...)
+		if n := (8 - len(ext)%8) % 8; n == 1 {
+			ext = append(ext, 0)
+		} else if n > 1 {
+			ext = append(append(ext, 1, byte(n-2)), make([]byte, n-2)...)
+		}
+		ext[1] = byte(len(ext)/8 - 1)
+		body = append(ext, body...)
+		h.proto = packet.ProtoHopByHop
+	}
+	b := h.header(len(body))
+	if h.src.Is4() {
+		var field uint16
+		if f := info.Frag; f != nil {
+			field = uint16(f.From / 8)
+			if more {
+				field |= 0x2000
+			}
+		}
+		binary.BigEndian.PutUint16(b[4:], info.ID)
+		binary.BigEndian.PutUint16(b[6:], field)
+		sum := packet.Checksum(b, 0)
+		if info.BadIPSum {
+			sum ^= 0x5555
+		}
+		binary.BigEndian.PutUint16(b[10:], sum)
+	}
+	return append(b, body...)
+}
+
+// header is the IP header; over IPv4 without its checksum.
 
 func (h ipHeader) header(length int) []byte {
 	ttl, tos := uint8(defaultTTL), uint8(0)
@@ -61,11 +118,6 @@ func (h ipHeader) header(length int) []byte {
 		b[8], b[9] = ttl, h.proto
 		copy(b[12:], h.src.AsSlice())
 		copy(b[16:], h.dst.AsSlice())
-		sum := packet.Checksum(b, 0)
-		if h.info.BadIPSum {
-			sum ^= 0x5555
-		}
-		binary.BigEndian.PutUint16(b[10:], sum)
 		return b
 	}
 	var label uint32

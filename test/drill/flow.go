@@ -167,7 +167,7 @@ func (f *flow) quote(q *Quote) []byte {
 		b = ip.ip(udpBytes(f.local.Port(), f.remote.Port(), make([]byte, q.Len)), udpSumAt)
 	case q.Raw:
 		ip.proto = 255 // reserved
-		b = append(ip.header(q.Len), make([]byte, q.Len)...)
+		b = ip.assemble(make([]byte, q.Len))
 	default:
 		h := tcpHeader{src: f.local.Port(), dst: f.remote.Port(), seq: f.toLocal(q.Seq, false), flags: packet.ACK}
 		b = ip.ip(h.bytes(make([]byte, q.Len)), tcpSumAt)

@@ -107,8 +107,20 @@ func (p *parser) ipInfo(ip *IPInfo, end string) {
 			ip.BadIPSum = true
 		case "badsum":
 			ip.BadSum = true
+		case "frag":
+			ip.Frag = p.fragment()
+		case "id":
+			ip.ID = uint16(p.number("an identification", math.MaxUint16))
+		case "proto":
+			v := uint8(p.number("a protocol number", math.MaxUint8))
+			ip.Proto = &v
+		case "hopopt":
+			if !p.accept("0x") {
+				p.expected("the option's bytes, as 0x1e00")
+			}
+			ip.HopOpt = p.hexBlob()
 		default:
-			p.fail(pos, "%q is no field of the IP header that a script can set: noecn, ect0, ect1, ect01, ce, tos, ttl, flowlabel, badipsum, badsum", w)
+			p.fail(pos, "%q is no field of the IP header that a script can set: noecn, ect0, ect1, ect01, ce, tos, ttl, flowlabel, id, frag, proto, hopopt, badipsum, badsum", w)
 		}
 		if p.accept(end) {
 			return
@@ -119,10 +131,27 @@ func (p *parser) ipInfo(ip *IPInfo, end string) {
 	}
 }
 
+// fragment reads FROM:TO.
+func (p *parser) fragment() *FragSpec {
+	p.skip()
+	pos := p.here()
+	f := &FragSpec{From: int(p.number("where the fragment starts", math.MaxUint16))}
+	p.expect(":")
+	f.To = int(p.number("where the fragment ends", math.MaxUint16))
+	if f.From%8 != 0 || f.To <= f.From {
+		p.fail(pos, "a fragment starts at a multiple of 8 bytes, and ends after that")
+	}
+	return f
+}
+
 func (p *parser) tcp(pk *Packet) {
 	t := &TCPSpec{Flags: p.flags()}
 	pk.TCP = t
-	t.Seq, t.Len = p.seqRange()
+	if pk.Dir == Out && p.accept("*") {
+		t.AnySeq = true
+	} else {
+		t.Seq, t.Len = p.seqRange()
+	}
 	for {
 		switch {
 		case p.keyword("ack"):

@@ -544,7 +544,7 @@ func (r *runner) match(e *Event, pk *Packet, s *seen) (partial int, err error) {
 		return 0, fail(e.Pos, "wrong packet: the stack sent one that is not well-formed: %v", s.bad)
 	}
 	f := r.outboundFlow(pk, s)
-	rl := rules{stampTick: r.set.stampTick}
+	rl := rules{stampTick: r.set.stampTick, ignorePush: r.set.ignorePush}
 	if r.set.stampTick > 0 {
 		// A tick to either side, for where in its tick each event falls.
 		rl.stampSlack = int(r.set.tolerance.Microseconds())/r.set.stampTick + 1

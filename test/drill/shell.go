@@ -14,20 +14,21 @@ import (
 
 // settings are what a script runs under: its header options, and what its shell lines set.
 type settings struct {
-	target    Target
-	ipVersion string // ipv4, ipv6 or ipv4-mapped-ipv6
-	local     netip.Prefix
-	remote    netip.Addr
-	mtu       int
-	tolerance time.Duration
-	stampTick int // microseconds; 0: time stamps are not compared
-	strict    bool
-	bindPort  uint16
-	quietEnd  time.Duration
-	hasQuiet  bool
-	tcp       stack.TCPConfig
-	sysctls   []sysctl // in order, for the kernel
-	defines   map[string]string
+	target     Target
+	ipVersion  string // ipv4, ipv6 or ipv4-mapped-ipv6
+	local      netip.Prefix
+	remote     netip.Addr
+	mtu        int
+	tolerance  time.Duration
+	stampTick  int // microseconds; 0: time stamps are not compared
+	strict     bool
+	ignorePush bool // PSH is not compared
+	bindPort   uint16
+	quietEnd   time.Duration
+	hasQuiet   bool
+	tcp        stack.TCPConfig
+	sysctls    []sysctl // in order, for the kernel
+	defines    map[string]string
 }
 
 // sysctl is one setting of the kernel: a path below /proc/sys and a value.
@@ -156,6 +157,8 @@ func (set *settings) option(o Option, local, remote *string, prefix *int) error 
 	case "tcp_ts_ecr_scaled":
 	case "strict_segments":
 		set.strict = true
+	case "ignore_push":
+		set.ignorePush = true
 	case "bind_port":
 		n, err := number(65535)
 		if err != nil || n == 0 {
@@ -175,7 +178,7 @@ func (set *settings) option(o Option, local, remote *string, prefix *int) error 
 		}
 		set.defines[name] = strings.Trim(value, `"`)
 	default:
-		return fmt.Errorf("this option is not known: ip_version, local_ip, remote_ip, netmask_ip, mtu, mss, tolerance_usecs, tcp_ts_tick_usecs, strict_segments, bind_port, define, quiet_end")
+		return fmt.Errorf("this option is not known: ip_version, local_ip, remote_ip, netmask_ip, mtu, mss, tolerance_usecs, tcp_ts_tick_usecs, strict_segments, ignore_push, bind_port, define, quiet_end")
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/catflap/catflap/internal/packet"
 	"github.com/catflap/catflap/tun"
 )
 
@@ -126,9 +127,58 @@ func (k *kernelTarget) setUp(set settings) error {
 	if err := tun.ConfigureHost("lo", tun.HostConfig{Up: true}); err != nil {
 		return err
 	}
-	return tun.ConfigureHost(name, tun.HostConfig{
+	err = tun.ConfigureHost(name, tun.HostConfig{
 		Addrs: []netip.Prefix{set.local}, MTU: set.mtu, Up: true, Routes: []netip.Prefix{anywhere},
 	})
+	if err != nil {
+		return err
+	}
+	return k.awaitReady(set)
+}
+
+// readyWithin bounds how long a fresh namespace may take until packets pass; it takes some milliseconds.
+const readyWithin = 5 * time.Second
+
+// awaitReady returns when packets pass in both directions. The kernel finishes parts of bringing up an interface, and
+// its IPv6 addresses most of all, after the calls that asked for it have returned.
+func (k *kernelTarget) awaitReady(set settings) error {
+	domain := unix.AF_INET
+	if set.remote.Is6() {
+		domain = unix.AF_INET6
+	}
+	fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	local := netip.AddrPortFrom(set.local.Addr(), 9) // the discard port
+	if err := unix.Bind(fd, sockaddr(local)); err != nil && err != unix.EADDRNOTAVAIL {
+		return err
+	}
+	out, in := false, false
+	for deadline := time.Now().Add(readyWithin); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		_ = unix.Bind(fd, sockaddr(local)) // EINVAL once it has worked
+		_ = unix.Sendto(fd, []byte{0}, 0, sockaddr(netip.AddrPortFrom(set.remote, 9)))
+		probe := ipHeader{src: set.remote, dst: local.Addr(), proto: packet.ProtoUDP}
+		if err := k.inject(probe.ip(udpBytes(9, 9, []byte{0}), udpSumAt)); err != nil {
+			continue
+		}
+		for {
+			f, ok := k.sent()
+			if !ok {
+				break
+			}
+			p, err := packet.Parse(f.Data)
+			out = out || err == nil && p.UDP != nil && p.Dst == set.remote
+		}
+		if _, _, err := unix.Recvfrom(fd, make([]byte, 1), 0); err == nil {
+			in = true
+		}
+		if in && out {
+			return nil
+		}
+	}
+	return fmt.Errorf("no packets pass through the new interface after %s", readyWithin)
 }
 
 func writeSysctl(s sysctl) error {

@@ -134,6 +134,9 @@ func (pk *Packet) text() string {
 	case pk.TCP != nil:
 		t := pk.TCP
 		s := flagText(t.Flags) + " " + seqText(t.Seq, t.Len)
+		if t.AnySeq {
+			s = flagText(t.Flags) + " *"
+		}
 		if t.Ack != nil {
 			s += fmt.Sprintf(" ack %d", *t.Ack)
 		}
