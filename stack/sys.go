@@ -208,7 +208,7 @@ func (y *Sys) waiting(stream bool, to netip.AddrPort) []*socket {
 	defer y.mu.Unlock()
 	var bound, any []*socket
 	for _, k := range y.byPort[portKey{stream, to.Port()}] {
-		if y.s.isExact(k.ep) {
+		if !k.waits() {
 			continue // connected since
 		}
 		switch a := k.announced.Addr(); {

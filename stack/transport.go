@@ -254,7 +254,16 @@ func (s *Stack) isExact(ep any) bool {
 		return e.EndpointState() != tcp.StateListen
 	}
 	k := s.socketOf(ep)
-	return k != nil && k.connected.Load()
+	return k != nil && !k.waits()
+}
+
+// waits reports whether k takes new flows: it is a listener, or a datagram socket
+// without a peer.
+func (k *socket) waits() bool {
+	if e, ok := k.ep.(*tcp.Endpoint); ok {
+		return e.EndpointState() == tcp.StateListen
+	}
+	return !k.connected.Load()
 }
 
 // socketOf is the socket behind ep, nil if it has none.
