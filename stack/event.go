@@ -104,7 +104,6 @@ func (s *Stack) Subscribe(ctx context.Context, buffer int) *Subscription {
 	}
 	if h.subs == nil {
 		h.subs = map[*Subscription]struct{}{}
-		h.pending = map[*stack.PacketBuffer]*PacketEvent{}
 		h.states = map[*tcp.Endpoint]tcp.EndpointState{}
 	}
 	h.s = s
@@ -124,15 +123,14 @@ type hub struct {
 	n atomic.Int32
 	s *Stack
 
-	mu      sync.Mutex
-	closed  bool
-	seq     uint64
-	subs    map[*Subscription]struct{}
-	pending map[*stack.PacketBuffer]*PacketEvent // packets between link and socket
-	states  map[*tcp.Endpoint]tcp.EndpointState  // last state seen of endpoints in use
-	quit    chan struct{}                        // ends the watcher
-	kick    chan struct{}                        // wakes the watcher
-	wg      sync.WaitGroup
+	mu     sync.Mutex
+	closed bool
+	seq    uint64
+	subs   map[*Subscription]struct{}
+	states map[*tcp.Endpoint]tcp.EndpointState // last state seen of endpoints in use
+	quit   chan struct{}                       // ends the watcher
+	kick   chan struct{}                       // wakes the watcher
+	wg     sync.WaitGroup
 }
 
 func (h *hub) on() bool { return h.n.Load() != 0 }
@@ -149,7 +147,6 @@ func (h *hub) remove(sub *Subscription) {
 	last := len(h.subs) == 0
 	if last {
 		close(h.quit)
-		clear(h.pending)
 		clear(h.states)
 	}
 	h.mu.Unlock()
@@ -195,40 +192,46 @@ func (h *hub) publishLocked(e Event) {
 	}
 }
 
-// expect remembers that ev's packet is on its way through netstack.
-func (h *hub) expect(pkt *stack.PacketBuffer, ev *PacketEvent) {
-	h.mu.Lock()
-	if len(h.subs) > 0 {
-		h.pending[pkt] = ev
-	}
-	h.mu.Unlock()
+// tag goes with a packet through netstack, which keeps the owner of a packet
+// where it clones one, as its IPv6 does with each.
+type tag struct {
+	tcpip.PacketOwner // nil: netstack asks only packets that it sends
+	ev                *PacketEvent
+	published         bool // guarded by hub.mu
 }
 
+// expect makes ev known to socketChosen while netstack has its packet.
+func (h *hub) expect(pkt *stack.PacketBuffer, ev *PacketEvent) { pkt.Owner = &tag{ev: ev} }
+
 // socketChosen publishes the event of pkt, now that its socket is known and
-// before the socket has seen it. Reassembled packets have no event of their own.
+// before the socket has seen it.
 func (h *hub) socketChosen(pkt *stack.PacketBuffer, l *SocketLookup) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	ev := h.pending[pkt]
-	if ev == nil {
+	t, ok := pkt.Owner.(*tag)
+	if !ok {
 		return
 	}
-	delete(h.pending, pkt)
-	ev.Socket, ev.FD = l, l.FD
-	if !l.Found {
-		ev.Drop = "NO_SOCKET"
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t.published {
+		return // a reassembled packet: its fragments have had their events
 	}
-	h.publishLocked(Event{Packet: ev})
+	t.published = true
+	t.ev.Socket, t.ev.FD = l, l.FD
+	if !l.Found {
+		t.ev.Drop = "NO_SOCKET"
+	}
+	h.publishLocked(Event{Packet: t.ev})
 }
 
 // finish publishes ev unless socketChosen has.
 func (h *hub) finish(pkt *stack.PacketBuffer, ev *PacketEvent) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if _, waiting := h.pending[pkt]; waiting {
-		delete(h.pending, pkt)
-	} else if ev.Drop == "" || ev.Socket != nil {
-		return
+	if t, ok := pkt.Owner.(*tag); ok {
+		if t.published {
+			return
+		}
+		t.published = true
 	}
 	h.publishLocked(Event{Packet: ev})
 }
