@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -42,7 +45,7 @@ const (
 )
 
 // stallTime is how long after its end a load may still wait for an answer.
-const stallTime = 10 * time.Second
+const stallTime = 3 * time.Second
 
 // driver is one client of a load.
 type driver struct {
@@ -66,6 +69,13 @@ func (d *driver) exchange(start, now time.Time) {
 	if d.phase.Load() == measuring {
 		d.done++
 		d.times.record(now.Sub(start))
+	}
+}
+
+// fail counts an exchange that failed.
+func (d *driver) fail(err error) {
+	if d.failed++; d.why == nil {
+		d.why = err
 	}
 }
 
@@ -103,8 +113,13 @@ func (l *load) run(n network, held *holder) (sample, error) {
 		d := &driver{load: l, net: n, phase: &phase, end: time.Now().Add(l.Warmup + l.Duration + stallTime)}
 		drivers[i] = d
 		group.Go(func() {
-			if err := work(d); err != nil && d.running() {
+			err := work(d)
+			switch {
+			case err == nil:
+			case d.running():
 				errs <- err
+			case d.conn.Load() == nil: // streams are cut at the end, exchanges are not
+				d.fail(err)
 			}
 		})
 	}
@@ -129,7 +144,10 @@ func (l *load) run(n network, held *holder) (sample, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := l.report(drivers, begin, end)
+	s, err := l.report(drivers, begin, end)
+	if err != nil {
+		return nil, err
+	}
 	s["packets"] = float64(after.packets - before.packets)
 	return s, nil
 }
@@ -174,45 +192,58 @@ func (l *load) watch(drivers []*driver, phase *atomic.Int32, errs <-chan error) 
 	if err = wait(l.Duration); err != nil {
 		return
 	}
-	phase.Store(stopping)
 	end, err = read()
 	return
 }
 
 // report turns the drivers' counts into metrics.
-func (l *load) report(drivers []*driver, begin, end mark) sample {
+func (l *load) report(drivers []*driver, begin, end mark) (sample, error) {
 	seconds := end.at.Sub(begin.at).Seconds()
+	server := (end.server - begin.server).Seconds()
+	machine := (end.machine - begin.machine).Seconds()
+	client := (end.own - begin.own).Seconds()
+	if slices.Contains(l.Pids, os.Getpid()) { // both in one process
+		client = 0
+	}
 	s := sample{
 		"seconds": seconds,
-		"cpu":     (end.server - begin.server).Seconds() / seconds,
-		"cpu-all": (end.machine - begin.machine).Seconds() / seconds,
+		"others":  100 * max(0, machine-server-client) / seconds / float64(runtime.NumCPU()),
 	}
 	if l.Kind == loadDown || l.Kind == loadUp {
 		gb := float64(end.bytes-begin.bytes) / 1e9
+		if gb <= 0 {
+			return nil, errors.New("no data went through")
+		}
 		s["rate"] = gb * 8 / seconds
-		s["cpu/GB"] = (end.server - begin.server).Seconds() / gb
-		s["cpu-all/GB"] = (end.machine - begin.machine).Seconds() / gb
-		return s
+		s["cpu/GB"] = server / gb
+		s["cpu-all/GB"] = machine / gb
+		return s, nil
 	}
 	var times histogram
 	var done, all, failed uint64
+	var why error
 	for _, d := range drivers {
 		times.merge(&d.times)
 		done += d.done
 		all += d.all
-		if failed += d.failed; d.why != nil && failed == d.failed {
-			fmt.Fprintf(os.Stderr, "bench: the first failure: %v\n", d.why)
-		}
+		failed += d.failed
+		why = cmp.Or(why, d.why)
+	}
+	if done == 0 {
+		return nil, fmt.Errorf("no exchange in %.1f s, %d failed: %w", seconds, failed, cmp.Or(why, os.ErrDeadlineExceeded))
+	}
+	if failed > 0 {
+		fmt.Fprintf(os.Stderr, "bench: %s: %d failed, the first one: %v\n", l.Kind, failed, why)
 	}
 	s["rate"] = float64(done) / seconds
 	s["ops"] = float64(all)
 	s["failures"] = float64(failed)
-	s["cpu/op"] = (end.server - begin.server).Seconds() * 1e6 / float64(done)
-	s["cpu-all/op"] = (end.machine - begin.machine).Seconds() * 1e6 / float64(done)
+	s["cpu/op"] = server * 1e6 / float64(done)
+	s["cpu-all/op"] = machine * 1e6 / float64(done)
 	for name, q := range map[string]float64{"p50": 0.5, "p99": 0.99, "p99.9": 0.999} {
 		s[name] = microseconds(times.quantile(q))
 	}
-	return s
+	return s, nil
 }
 
 func microseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
@@ -300,7 +331,7 @@ func (d *driver) udp() error {
 		case errors.Is(err, syscall.ECONNREFUSED):
 			return err
 		default:
-			d.failed++
+			d.fail(err)
 		}
 	}
 	return nil
@@ -373,9 +404,7 @@ func (d *driver) connect() error {
 	for d.running() {
 		start := time.Now()
 		if err := d.connectOnce(ask, buf); err != nil {
-			if d.failed++; d.why == nil {
-				d.why = err
-			}
+			d.fail(err)
 			continue
 		}
 		d.exchange(start, time.Now())

@@ -162,17 +162,17 @@ func makePlan(o options) (p plan, err error) {
 	first := setting{MTU: mtus[0], Family: families[0], Queues: queues[0]}
 	p.stages = append(p.stages, stage{first, base, p.contestants})
 	vary := func(set setting, takesPart func(*contestant) bool) {
-		cs := slices.DeleteFunc(slices.Clone(p.contestants), func(c *contestant) bool { return c.name != onKernel && !takesPart(c) })
+		cs := slices.DeleteFunc(slices.Clone(p.contestants), func(c *contestant) bool { return !takesPart(c) })
 		p.stages = append(p.stages, stage{set, varied, cs})
 	}
 	for _, v := range mtus[1:] {
-		vary(setting{v, first.Family, first.Queues}, (*contestant).catflap)
+		vary(setting{v, first.Family, first.Queues}, func(c *contestant) bool { return !c.relay() })
 	}
 	for _, v := range families[1:] {
-		vary(setting{first.MTU, v, first.Queues}, (*contestant).catflap)
+		vary(setting{first.MTU, v, first.Queues}, func(*contestant) bool { return true })
 	}
 	for _, v := range queues[1:] {
-		vary(setting{first.MTU, first.Family, v}, func(c *contestant) bool { return c.name == onOffload })
+		vary(setting{first.MTU, first.Family, v}, func(c *contestant) bool { return c.name == onKernel || c.name == onOffload })
 	}
 	p.profile = profileArgs{CPU: o.cpuProfile, Trace: o.tracef}
 	if p.profile != (profileArgs{}) {
@@ -237,6 +237,7 @@ func bench(ctx context.Context, args []string, stdout io.Writer) (int, error) {
 	if os.Geteuid() != 0 {
 		return exitFailure, errors.New("this needs root, to make network namespaces; try: sudo make bench-quick")
 	}
+	p.files = raiseFileLimit()
 	rep := &report{
 		Command: strings.Join(append([]string{"bench"}, args...), " "), Started: time.Now(), Machine: describeMachine(),
 		Rounds: p.rounds, Warmup: p.warmup.String(), Duration: p.duration.String(), Contestants: map[string]string{},

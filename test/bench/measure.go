@@ -31,7 +31,8 @@ type metric struct {
 	Key   string `json:"metric"`
 	Unit  string `json:"unit"`
 	Lower bool   `json:"lower_is_better"`
-	Main  bool   `json:"main"` // in the plot
+	Main  bool   `json:"main"`  // in the plot
+	Count bool   `json:"count"` // a count that may be zero by right: its ratio says nothing
 }
 
 // measure is one thing to measure, in N of something.
@@ -40,6 +41,7 @@ type measure struct {
 	family     string
 	load       string
 	n          int
+	http       bool          // of familyIdle: with net/http
 	quick      bool          // part of a quick run, and of each variation of the setting in a full one
 	rounds     int           // if not 0, instead of the usual number
 	duration   time.Duration // if not 0, instead of the usual one
@@ -52,20 +54,22 @@ var idleSteps = []int{1_000, 10_000, 50_000}
 // Metrics that several measures share. Those of cost are of the server's side: for
 // catflap that includes its stack, for a relay the relay; the kernel's work for a
 // connection falls to whichever process it interrupts, so that only cpu-all
-// compares like with like.
+// compares like with like, on a machine that does nothing else.
 var (
 	costOfBulk = []metric{
 		{Key: "cpu/GB", Unit: "s", Lower: true},
 		{Key: "cpu-all/GB", Unit: "s", Lower: true},
-		{Key: "allocs/packet", Lower: true},
-		{Key: "rw-calls/packet", Lower: true},
+		{Key: "allocs/packet", Lower: true, Count: true},
+		{Key: "rw-calls/packet", Lower: true, Count: true},
+		others,
 	}
 	costOfRequests = []metric{
 		{Key: "cpu/op", Unit: "us", Lower: true},
 		{Key: "cpu-all/op", Unit: "us", Lower: true},
-		{Key: "allocs/op", Lower: true},
-		{Key: "rw-calls/op", Lower: true},
-		{Key: "failures", Lower: true},
+		{Key: "allocs/op", Lower: true, Count: true},
+		{Key: "rw-calls/op", Lower: true, Count: true},
+		{Key: "failures", Lower: true, Count: true},
+		others,
 	}
 	latency = []metric{
 		{Key: "p50", Unit: "us", Lower: true},
@@ -73,6 +77,11 @@ var (
 		{Key: "p99.9", Unit: "us", Lower: true},
 	}
 )
+
+// others is the share of the machine's processor time that went to neither server nor
+// client: to other programs, and to what the kernel did on nobody's account. Where it
+// is not small, a row says little.
+var others = metric{Key: "others", Unit: "%", Lower: true, Count: true}
 
 // measures are all there are, in the order in which they run.
 func measures() (all []measure) {
@@ -114,7 +123,10 @@ func measures() (all []measure) {
 		name: "connect-60s", family: familyRate, load: loadConnect, n: 16, rounds: 1, duration: time.Minute,
 		what: "the same for 60 s: TIME-WAIT and ports",
 	}, []metric{{Key: "rate", Unit: "conn/s"}}, latency, costOfRequests)
-	for _, x := range []struct{ name, what string }{{"idle", "the stack alone"}, {"idle-http", "with net/http after one request"}} {
+	for _, x := range []struct {
+		name, what string
+		http       bool
+	}{{"idle", "the stack alone", false}, {"idle-http", "with net/http after one request", true}} {
 		var m []metric
 		for _, n := range idleSteps {
 			m = append(m,
@@ -123,7 +135,7 @@ func measures() (all []measure) {
 				metric{Key: fmt.Sprintf("slab@%d", n), Unit: "B", Lower: true})
 		}
 		add(measure{
-			name: x.name, family: familyIdle, load: loadOpen, rounds: 3,
+			name: x.name, family: familyIdle, load: loadOpen, http: x.http, rounds: 3,
 			what: fmt.Sprintf("memory of an idle connection (%s): the server's heap and stacks, its resident set, the kernel's slabs at both ends; opening the first and the last 1,000 of %d", x.what, idleSteps[len(idleSteps)-1]),
 		}, m, []metric{{Key: "first", Unit: "us", Lower: true}, {Key: "last", Unit: "us", Lower: true}, {Key: "last/first", Lower: true}})
 	}
@@ -133,10 +145,31 @@ func measures() (all []measure) {
 	}{{loadDown, 1}, {loadUp, 1}, {loadHTTP, 16}, {loadEcho, 1}} {
 		add(measure{
 			name: fmt.Sprintf("calls-%s", x.load), family: familyCalls, load: x.load, n: x.n, rounds: 1,
-			what: "system calls of the server under strace, which slows it",
-		}, []metric{{Key: "calls/packet", Lower: true}})
+			what: fmt.Sprintf("system calls of the server under strace, which slows it: %s, %d at a time", x.load, x.n),
+		}, callMetrics(x.load))
 	}
 	return all
+}
+
+// callMetrics are system calls by name, for each packet or exchange of a load.
+func callMetrics(load string) (ms []metric) {
+	for _, name := range append([]string{"calls"}, callNames...) {
+		ms = append(ms, metric{Key: name + per(load), Lower: true, Count: true})
+	}
+	return ms
+}
+
+// callNames are the system calls told apart, callsOther the name of all others.
+var callNames = []string{"read", "readv", "write", "writev", "epoll_pwait", "futex", "nanosleep", callsOther}
+
+const callsOther = "other"
+
+// per is what costs of a load are divided by.
+func per(load string) string {
+	if load == loadDown || load == loadUp {
+		return "/packet"
+	}
+	return "/op"
 }
 
 // mainKey returns metrics with one of them marked for the plot.

@@ -25,6 +25,7 @@ type meter struct {
 type reading struct {
 	at      time.Time
 	server  time.Duration // of processor time, user and system
+	own     time.Duration // of processor time of this process
 	machine time.Duration // of processor time that was not idle, of all processors
 	packets uint64
 }
@@ -36,6 +37,9 @@ func (m meter) read() (r reading, err error) {
 		}
 	}
 	if r.machine, err = machineTime(); err != nil {
+		return r, err
+	}
+	if r.own, err = processTime(os.Getpid()); err != nil {
 		return r, err
 	}
 	for _, pid := range m.pids {

@@ -128,7 +128,7 @@ func makeResult(set setting, m measure, names []string, base string, rounds []ro
 			if s.Value = summarize(s.Values); s.Value == (summary{}) && allNaN(s.Values) {
 				continue
 			}
-			if name != base {
+			if name != base && !k.Count {
 				if s.Ratios = ratios(s.Values, of); len(s.Ratios) > 0 {
 					q := summarize(s.Ratios)
 					s.Ratio = &q

@@ -27,8 +27,9 @@ const (
 	portHTTP    = 80 // the cat server
 )
 
-// bulkBuffer is the size of reads and writes of bulk data, in bytes. TODO measured
-const bulkBuffer = 128 << 10
+// bulkBuffer is the size of reads and writes of bulk data, in bytes: the cat server's
+// own for uploads.
+const bulkBuffer = 256 << 10
 
 // network is a TCP/IP stack as an application sees it: the kernel's or catflap's.
 type network interface {
@@ -67,6 +68,7 @@ type serveArgs struct {
 	MTU, Queues int
 	Addrs       []netip.Prefix // the stack's
 	HostAddrs   []netip.Prefix // of the other end of the link
+	PortOffset  int            // added to the services' ports
 }
 
 // server runs the services. It lives as long as its process.
@@ -101,13 +103,13 @@ func startServer(a serveArgs) (s *server, clients network, err error) {
 			portHold:    s.hold,
 			portHTTP:    s.http,
 		} {
-			l, err := s.net.Listen("tcp"+family, fmt.Sprintf(":%d", port))
+			l, err := s.net.Listen("tcp"+family, fmt.Sprintf(":%d", port+a.PortOffset))
 			if err != nil {
 				return nil, nil, err
 			}
 			go func() { fatal(handle(l)) }()
 		}
-		p, err := s.net.ListenPacket("udp"+family, fmt.Sprintf(":%d", portEcho))
+		p, err := s.net.ListenPacket("udp"+family, fmt.Sprintf(":%d", portEcho+a.PortOffset))
 		if err != nil {
 			return nil, nil, err
 		}

@@ -37,6 +37,9 @@ type contestant struct {
 // catflap reports whether the server's side runs on catflap's stack over a device.
 func (c *contestant) catflap() bool { return c.name == onOffload || c.name == onWater }
 
+// relay reports whether the contestant has an MTU of its own.
+func (c *contestant) relay() bool { return c.name == viaSlirp || c.name == viaPasta }
+
 // site is a running contestant: namespaces, a server and a client in them.
 type site struct {
 	setting
@@ -46,6 +49,11 @@ type site struct {
 	target         netip.Addr
 	sources        []netip.Addr // the client's addresses
 	dev            string       // the client's interface; may be empty
+	files          int          // that a process may have open
+
+	// Where one process may not have as many files open as there are to be
+	// connections: more of them, see grow.
+	moreClients, moreServers []*agent
 }
 
 // pids are the processes that do the server's side of the work.
@@ -61,10 +69,10 @@ func (s *site) pids() []int {
 const startTimeout = 20 * time.Second
 
 // startSite starts a contestant. Everything it makes ends with its processes.
-func startSite(ctx context.Context, c *contestant, set setting) (s *site, err error) {
+func startSite(ctx context.Context, c *contestant, set setting, files int) (s *site, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("no answer for %v", startTimeout))
 	defer cancel()
-	s = &site{setting: set, contestant: c}
+	s = &site{setting: set, contestant: c, files: files}
 	if err := c.start(ctx, s); err != nil {
 		s.close()
 		return nil, err
@@ -77,11 +85,52 @@ func (s *site) close() {
 		s.relay.Process.Kill()
 		s.relay.Wait()
 	}
-	for _, a := range []*agent{s.client, s.server} {
+	for _, a := range append(append([]*agent{s.client, s.server}, s.moreClients...), s.moreServers...) {
 		if a != nil {
 			a.close()
 		}
 	}
+}
+
+// portStep lies between the ports of one server's services and the next one's.
+const portStep = 1000
+
+// capacity is how many connections a client, or a server on the kernel's stack, may
+// have: some files are the runtime's, the listeners' and the agent's.
+func (s *site) capacity() int { return s.files - 1000 }
+
+// grow starts clients, and servers on the kernel's stack, until there are n. Those of
+// the same number go together.
+func (s *site) grow(ctx context.Context, n int) error {
+	for i := 1; i < n; i++ {
+		a, err := startAgent(fmt.Sprintf("%s client %d", s.contestant.name, i), s.client)
+		if err != nil {
+			return err
+		}
+		s.moreClients = append(s.moreClients, a)
+		if s.contestant.name != onKernel {
+			continue
+		}
+		if a, err = startAgent(fmt.Sprintf("%s server %d", s.contestant.name, i), s.server); err != nil {
+			return err
+		}
+		s.moreServers = append(s.moreServers, a)
+		if err := a.call(ctx, "serve", serveArgs{On: onKernel, PortOffset: i * portStep}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pair returns client i and where it finds a service.
+func (s *site) pair(i, port int) (*agent, int) {
+	if s.contestant.name == onKernel {
+		port += i * portStep
+	}
+	if i == 0 {
+		return s.client, port
+	}
+	return s.moreClients[i-1], port
 }
 
 // agents starts the server's agent and the client's: in one namespace or in two.
@@ -121,6 +170,12 @@ func (s *site) link() (server, client []netip.Prefix) {
 	return server, client
 }
 
+// Relays, by the names of their programs.
+const (
+	viaSlirp = "slirp4netns"
+	viaPasta = "pasta"
+)
+
 // contestants, by the letters of the measurement's plan: (a) to (e).
 var contestants = []*contestant{
 	{name: onKernel, what: "Linux's own stack over a veth pair", start: startVeth},
@@ -130,8 +185,8 @@ var contestants = []*contestant{
 		familyIdle:  "client and server share one process, whose memory cannot be told apart",
 		familyCalls: "there is no system call on its packet path",
 	}},
-	{name: "slirp4netns", what: "slirp4netns, MTU 65520, to a server in its host namespace", start: startSlirp, skip: relaySkips},
-	{name: "pasta", what: "pasta (passt), MTU 65520, to a server in its host namespace", start: startPasta, skip: relaySkips},
+	{name: viaSlirp, what: "slirp4netns, MTU 65520, to a server in its host namespace", start: startSlirp, skip: relaySkips},
+	{name: viaPasta, what: "pasta (passt), MTU 65520, to a server in its host namespace", start: startPasta, skip: relaySkips},
 }
 
 var relaySkips = map[string]string{
@@ -183,7 +238,7 @@ const relayMTU = 65520
 // startSlirp has the client reach the server at the address that slirp4netns gives
 // its host's loopback interface.
 func startSlirp(ctx context.Context, s *site) error {
-	path, err := lookRelay("slirp4netns", "slirp4netns")
+	path, err := lookRelay(viaSlirp, "slirp4netns")
 	if err != nil {
 		return err
 	}
@@ -207,7 +262,7 @@ func startSlirp(ctx context.Context, s *site) error {
 // for which pasta takes its host's loopback interface. The host is a namespace with
 // a veth pair that leads nowhere.
 func startPasta(ctx context.Context, s *site) error {
-	path, err := lookRelay("pasta", "passt")
+	path, err := lookRelay(viaPasta, "passt")
 	if err != nil {
 		return err
 	}
@@ -232,7 +287,9 @@ func startPasta(ctx context.Context, s *site) error {
 			return s.startRelay(ctx, path, []string{
 				"--foreground", "--quiet", "--config-net", "--netns-only", "--runas", "0", "--mtu", strconv.Itoa(relayMTU),
 				"--interface", s.dev, "--ns-ifname", s.dev,
-				"-t", "none", "-u", "none", "-T", "none", "-U", "none", "--", strconv.Itoa(s.client.pid()),
+				"-t", "none", "-u", "none", "-T", "none", "-U", "none",
+				// By process id it would look for a user namespace too, without the right to.
+				"--netns", fmt.Sprintf("/proc/self/fd/%d", relayNetns),
 			})
 		},
 	)
@@ -258,6 +315,17 @@ func lookRelay(name, pkg string) (string, error) {
 	return path, nil
 }
 
+// relayNetns is the file descriptor of the client's namespace in a relay, the first
+// of exec.Cmd's ExtraFiles.
+const relayNetns = 3
+
+// A relay is tried at once and then every so often, for 5 s: duplicate address
+// detection of its IPv6 addresses takes up to two.
+const (
+	relayTries = 250
+	relayPause = 20 * time.Millisecond
+)
+
 // startRelay starts a relay in the server's namespace, and waits until the server
 // can be reached through it.
 func (s *site) startRelay(ctx context.Context, path string, args []string) error {
@@ -265,20 +333,24 @@ func (s *site) startRelay(ctx context.Context, path string, args []string) error
 	relay := exec.Command(path, args...)
 	relay.Stdout, relay.Stderr = &output, &output
 	relay.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	relay.Env = os.Environ()
+	netns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", s.client.pid()))
+	if err != nil {
+		return err
+	}
+	defer netns.Close()
+	relay.ExtraFiles = []*os.File{netns}
 	if err := startIn(relay, s.server.pid()); err != nil {
 		return err
 	}
 	s.relay = relay
-	var err error
-	for range 100 {
+	for range relayTries {
 		if err = s.client.call(ctx, "load", load{Kind: loadEcho, N: 1, Target: s.target, Duration: time.Millisecond}, nil); err == nil {
 			return nil
 		}
 		if ctx.Err() != nil {
 			break
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(relayPause)
 	}
 	relay.Process.Kill()
 	relay.Wait()

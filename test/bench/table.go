@@ -74,7 +74,7 @@ func cell(s *series) string {
 		return "-"
 	case s.Ratio != nil:
 		return fmt.Sprintf("%s x%.2f [%.2f..%.2f]", human(s.Value.Median), s.Ratio.Median, s.Ratio.Min, s.Ratio.Max)
-	case len(s.Values) == 1:
+	case s.Value.Min == s.Value.Max:
 		return human(s.Value.Median)
 	}
 	return fmt.Sprintf("%s [%s..%s]", human(s.Value.Median), human(s.Value.Min), human(s.Value.Max))
