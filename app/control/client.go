@@ -272,3 +272,9 @@ func (s *Stream) Dropped() uint64 { return s.dropped }
 
 // Close ends the stream.
 func (s *Stream) Close() error { return s.body.Close() }
+
+// Buffered reports whether another event is here already, so that Next does not wait.
+func (s *Stream) Buffered() bool {
+	r, ok := s.dec.Buffered().(*bytes.Reader)
+	return ok && r.Len() > 1 // more than the end of the line before
+}

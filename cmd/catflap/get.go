@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -12,7 +13,9 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -43,7 +46,7 @@ in-memory wire in this process, and prints the body of the answer.`,
   catflap get -o cat.png http://10.9.0.2/cat/felix.png`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usagef("get: want one URL, got %d arguments", len(args))
+				return &usageError{msg: fmt.Sprintf("get: want one URL, got %d arguments", len(args)), remedy: getExample}
 			}
 			return nil
 		},
@@ -67,11 +70,18 @@ func get(ctx context.Context, e *env, f *instanceFlags, o getOptions, rawURL str
 		return err
 	}
 	u, err := url.Parse(rawURL)
-	if err != nil || u.Scheme != "http" || u.Host == "" {
-		return &usageError{msg: fmt.Sprintf("get: URL %q: want http://HOST[:PORT]/PATH", rawURL), remedy: "for example: catflap get http://10.9.0.2/"}
+	if err != nil || u.Scheme != "http" || u.Host == "" || !validPort(u.Port()) {
+		return &usageError{msg: fmt.Sprintf("get: URL %q: want http://HOST[:PORT]/PATH", rawURL), remedy: getExample}
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+
+	fail := func(err error, remedy string) error {
+		if ctx.Err() != nil {
+			return fmt.Errorf("get: %w", context.Cause(ctx))
+		}
+		return &remedyError{fmt.Errorf("get: %w", err), remedy}
+	}
 
 	p, err := instance.StartPair(s.instance, s.hostAddrs, s.device.MTU)
 	if err != nil {
@@ -86,7 +96,12 @@ func get(ctx context.Context, e *env, f *instanceFlags, o getOptions, rawURL str
 	if err := p.Server.Serve(s.port); err != nil {
 		return fmt.Errorf("get: %w", err)
 	}
-	tp := &http.Transport{DialContext: p.Client.DialContext, DisableCompression: true}
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		defer cancel()
+		return p.Client.DialContext(ctx, network, address)
+	}
+	tp := &http.Transport{DialContext: dial, DisableCompression: true}
 	defer tp.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
@@ -96,13 +111,13 @@ func get(ctx context.Context, e *env, f *instanceFlags, o getOptions, rawURL str
 	req.Header.Set("Accept", "*/*")
 	resp, err := (&http.Client{Transport: tp}).Do(req)
 	if err != nil {
-		return fmt.Errorf("get: %w", err)
+		return fail(err, s.whereServed())
 	}
 	defer resp.Body.Close()
 
 	out, done, err := e.output(o.output)
 	if err != nil {
-		return fmt.Errorf("get: %w", err)
+		return fail(err, outputRemedy)
 	}
 	w := bufio.NewWriter(out)
 	if o.include {
@@ -118,9 +133,32 @@ func get(ctx context.Context, e *env, f *instanceFlags, o getOptions, rawURL str
 		err = derr
 	}
 	if err != nil {
-		return fmt.Errorf("get: %w", err)
+		return fail(err, outputRemedy)
 	}
 	return nil
+}
+
+const (
+	getExample   = "for example: catflap get http://10.9.0.2/"
+	outputRemedy = "is there room for it, and may you write there? -o FILE writes to another file"
+
+	// dialTimeout leaves time for two retransmissions of the SYN, after 1 s and 3 s. Nobody answers on
+	// this wire but the cat server, and it is in this process.
+	dialTimeout = 5 * time.Second
+)
+
+func validPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return s == "" || err == nil && n > 0
+}
+
+// whereServed says at which URLs the cat server answers.
+func (s *setup) whereServed() string {
+	var urls []string
+	for _, p := range s.instance.Addrs {
+		urls = append(urls, "http://"+hostPort(p.Addr(), s.port)+"/")
+	}
+	return fmt.Sprintf("the cat server is at %s (port %d): see --addr and --port", strings.Join(urls, " and "), s.port)
 }
 
 // output returns where a body goes: stdout, or a file that appears under its name

@@ -85,7 +85,10 @@ func (f *instanceFlags) parse(log *slog.Logger) (setup, error) {
 	if err := s.device.Validate(); err != nil {
 		var ce *tun.ConfigError
 		if asConfigError(err, &ce) {
-			return s, usagef("--%s %v: out of range; the range is %s", flagName(ce.Field), ce.Value, ce.Want)
+			if ce.Field == "name" {
+				return s, usagef("--dev %v: want %s", ce.Value, ce.Want)
+			}
+			return s, usagef("--%s %v: out of range; the range is %s", ce.Field, ce.Value, ce.Want)
 		}
 		return s, err
 	}
@@ -99,14 +102,6 @@ func (f *instanceFlags) parse(log *slog.Logger) (setup, error) {
 	}
 	s.instance.Logger = log
 	return s, nil
-}
-
-// flagName is the flag of a field of tun.Config.
-func flagName(field string) string {
-	if field == "name" {
-		return "dev"
-	}
-	return field
 }
 
 func parsePrefixes(flag string, in []string) ([]netip.Prefix, error) {

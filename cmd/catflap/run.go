@@ -107,7 +107,10 @@ func runInNamespace(ctx context.Context, e *env, f *instanceFlags, trace bool, a
 	if cause := context.Cause(ctx); cause != nil && err != nil {
 		err = cause
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
+		return &remedyError{fmt.Errorf("run: %w", err), "CMD is a program in PATH or a path to one, which you may execute: is it installed?"}
+	case err != nil:
 		return fmt.Errorf("run: %w", err)
 	}
 	if tr != nil {

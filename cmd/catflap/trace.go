@@ -72,6 +72,9 @@ func (t *tracer) print() {
 	for ev := range t.sub.Events() {
 		if t.start.IsZero() {
 			t.start = ev.Time
+			if ev.Call != nil {
+				t.start = ev.Call.Start
+			}
 		}
 		switch {
 		case ev.Packet != nil:
