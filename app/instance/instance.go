@@ -169,12 +169,39 @@ func (i *Instance) Stack() *stack.Stack { return i.stack }
 func (i *Instance) Failed() <-chan error { return i.failed }
 
 // Drain stops accepting connections and waits until running requests are answered
-// or ctx ends.
+// and the clients have acknowledged the answers, or ctx ends.
 func (i *Instance) Drain(ctx context.Context) error {
 	if i.server == nil {
 		return nil
 	}
-	return i.server.Shutdown(ctx)
+	if err := i.server.Shutdown(ctx); err != nil {
+		return err
+	}
+	tick := time.NewTicker(flushPoll)
+	defer tick.Stop()
+	for i.unacknowledged() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// flushPoll is how often Drain looks whether all answers have arrived.
+const flushPoll = 5 * time.Millisecond
+
+// unacknowledged reports whether a closed connection still waits for the ACK of
+// its FIN, and so perhaps of data before it, which closing the stack would cut off.
+func (i *Instance) unacknowledged() bool {
+	for _, k := range i.stack.Sockets() {
+		switch k.State {
+		case "FIN-WAIT-1", "CLOSING", "LAST-ACK":
+			return true
+		}
+	}
+	return false
 }
 
 // Close ends the instance at once: control socket, server, stack, device, in this
