@@ -30,11 +30,12 @@ func (f *instanceFlags) add(c *cobra.Command, device bool) {
 	fs.StringArrayVar(&f.addrs, "addr", prefixStrings(instance.DefaultAddrs), "`PREFIX` of the stack, once for each address")
 	fs.StringArrayVar(&f.hostAddrs, "host-addr", prefixStrings(instance.DefaultHostAddrs), "`PREFIX` of the other end, once for each address")
 	fs.IntVar(&f.port, "port", instance.DefaultPort, "`PORT` of the cat server")
+	f.queues = 1
 	fs.IntVar(&f.mtu, "mtu", tun.DefaultMTU, "MTU of the link in `BYTES`")
 	if device {
 		fs.StringVar(&f.dev, "dev", tun.DefaultName, "`NAME` of the TUN device")
 		fs.StringVar(&f.driver, "driver", "auto", "TUN driver: auto, offload or water")
-		fs.IntVar(&f.queues, "queues", 1, "`NUMBER` of device queues")
+		fs.IntVar(&f.queues, "queues", f.queues, "`NUMBER` of device queues")
 		fs.DurationVar(&f.drain, "drain", instance.DefaultDrain, "how long running requests may take after SIGTERM")
 	}
 }
@@ -79,8 +80,12 @@ func (f *instanceFlags) parse(log *slog.Logger) (setup, error) {
 		return s, usagef("--driver %s: want auto, offload or water", f.driver)
 	}
 	s.device = tun.Config{Name: f.dev, MTU: f.mtu, Queues: f.queues, Driver: driver, Logger: log}
+	// To tun.Config a zero is the default.
 	if f.mtu == 0 {
 		return s, usagef("--mtu 0: out of range; the range is %d..%d", tun.MinMTU, tun.MaxMTU)
+	}
+	if f.queues == 0 {
+		return s, usagef("--queues 0: out of range; the range is 1..%d", tun.MaxQueues)
 	}
 	if err := s.device.Validate(); err != nil {
 		var ce *tun.ConfigError
