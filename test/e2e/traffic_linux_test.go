@@ -1,0 +1,208 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/catflap/catflap/app/cats"
+	"github.com/catflap/catflap/internal/testenv"
+)
+
+const gibibyte = 1 << 30
+
+var gibibyteSum = sync.OnceValue(func() string { return sum(cats.NewPattern(gibibyte)) })
+
+// TestGibibyte moves 1 GiB down and 1 GiB up, and compares what arrived with what was sent.
+func TestGibibyte(t *testing.T) {
+	if testing.Short() {
+		t.Skip("moves 8 GiB; run without -short")
+	}
+	testenv.Require(t, testenv.Root, testenv.Tun, "curl", "sha256sum")
+	bin := fast(t)
+	everyWay(t, func(t *testing.T, driver, url string) {
+		t.Run("down", func(t *testing.T) {
+			script := fmt.Sprintf("curl -sSg '%s/bytes/%d' | sha256sum", url, gibibyte)
+			r := start(t, command{args: runArgs(bin, driver, script), limit: 3 * patience}).wait().want(t, 0)
+			if got, _, _ := strings.Cut(r.stdout, " "); got != gibibyteSum() {
+				t.Errorf("SHA-256 %s, want %s; stderr: %s", got, gibibyteSum(), r.stderr)
+			}
+		})
+		t.Run("up", func(t *testing.T) {
+			script := fmt.Sprintf("curl -sSg -T - '%s/upload'", url)
+			r := start(t, command{args: runArgs(bin, driver, script), stdin: cats.NewPattern(gibibyte), limit: 3 * patience}).wait().want(t, 0)
+			var got uploaded
+			if err := json.Unmarshal([]byte(r.stdout), &got); err != nil {
+				t.Fatalf("%v: stdout %q, stderr %q", err, r.stdout, r.stderr)
+			}
+			if want := (uploaded{gibibyte, gibibyteSum()}); got != want {
+				t.Errorf("the server received %+v, want %+v", got, want)
+			}
+		})
+	})
+}
+
+// TestGibibyteToWc is the pipeline that README shows: curl's output is the command's own.
+func TestGibibyteToWc(t *testing.T) {
+	testenv.Require(t, testenv.Root, testenv.Tun, "curl")
+	r := run(t, fast(t), "run", "--", "sh", "-c", "curl -s http://10.9.0.2/bytes/1073741824 | wc -c").want(t, 0)
+	if strings.TrimSpace(r.stdout) != "1073741824" {
+		t.Errorf("stdout %q, want 1073741824", r.stdout)
+	}
+}
+
+// TestConcurrentCurls has 200 curls, each a process of its own, fetch at the same time.
+func TestConcurrentCurls(t *testing.T) {
+	testenv.Require(t, testenv.Root, testenv.Tun, "curl")
+	const curls, least = 200, 100_000
+	everyWay(t, func(t *testing.T, driver, url string) {
+		dir := t.TempDir()
+		// The gate opens when all are there: reading a fifo blocks until somebody writes.
+		script := fmt.Sprintf(`mkfifo %[1]s/gate
+for i in $(seq %[2]d); do
+	{ read _ <%[1]s/gate; curl -sSg --max-time 25 -o %[1]s/$i '%[3]s/bytes/'$((%[4]d+i)) || echo curl $i: $?; } &
+done
+sleep 0.5
+yes >%[1]s/gate 2>/dev/null &
+wait $(jobs -p | head -n -1)
+`, dir, curls, url, least)
+		if r := inside(t, driver, script); r.status != 0 && r.stdout+r.stderr != "" {
+			t.Errorf("exit status %d: %s%s", r.status, r.stdout, r.stderr)
+		}
+		for i := 1; i <= curls; i++ {
+			b, err := os.ReadFile(filepath.Join(dir, fmt.Sprint(i)))
+			if err != nil {
+				t.Error(err)
+			} else if err := isPattern(0, least+i)(answer{body: b}); err != nil {
+				t.Errorf("curl %d: %v", i, err)
+			}
+		}
+	})
+}
+
+// TestDeviceRemovedUnderLoad removes the interface during a download. The process cannot go on without it, and says so.
+func TestDeviceRemovedUnderLoad(t *testing.T) {
+	testenv.Require(t, testenv.Root, testenv.Tun, "curl", "ip", "unshare")
+	const script = "curl -s -o /dev/null http://10.9.0.2/bytes/1099511627776 & sleep 0.5; date +%s%N; ip link del cat0; "
+	check := func(t *testing.T, p *process, removed time.Time) {
+		t.Helper()
+		r := p.wait().want(t, 1)
+		if took := time.Since(removed); took > time.Second {
+			t.Errorf("it took %v to end, want at most a second", took)
+		}
+		wantError(t, r.stderr, "cat0", "removed")
+	}
+	for _, driver := range []string{"offload", "water"} {
+		t.Run(driver+"/serve", func(t *testing.T) {
+			s := serve(t, catflap(t), "--driver", driver)
+			r := s.sh(script + "kill $!")
+			check(t, s.process, stamp(t, r.stdout))
+		})
+		t.Run(driver+"/run", func(t *testing.T) {
+			p := start(t, command{args: runArgs(catflap(t), driver, script+"exec sleep 60")})
+			waitFor(t, "the interface's removal", func() bool { return strings.HasSuffix(p.stdout.String(), "\n") })
+			check(t, p, stamp(t, p.stdout.String()))
+		})
+	}
+}
+
+// stamp reads what date +%s%N printed.
+func stamp(t testing.TB, s string) time.Time {
+	t.Helper()
+	var ns int64
+	if _, err := fmt.Sscan(s, &ns); err != nil {
+		t.Fatalf("%q is not a time: %v", s, err)
+	}
+	return time.Unix(0, ns)
+}
+
+// TestDrain ends serve while a download runs.
+func TestDrain(t *testing.T) {
+	testenv.Require(t, testenv.Root, testenv.Tun, "curl")
+	// download starts one that takes seconds, and returns when it is under way.
+	download := func(t *testing.T, s server, rate, bytes string) (curl *process, file string) {
+		file = filepath.Join(t.TempDir(), "download")
+		curl = s.startSh(fmt.Sprintf("exec curl -sS --limit-rate %s -o %s http://10.9.0.2/bytes/%s", rate, file, bytes))
+		waitFor(t, "the download's beginning", func() bool {
+			i, err := os.Stat(file)
+			return err == nil && i.Size() > 0
+		})
+		return curl, file
+	}
+	signal := func(t *testing.T, s server, sig os.Signal) {
+		t.Helper()
+		if err := s.cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Run("finishes what runs", func(t *testing.T) {
+		t.Parallel()
+		s := serve(t, catflap(t), "--drain", "20s")
+		const size = 60_000_000 // more than what fits into buffers
+		curl, file := download(t, s, "20M", fmt.Sprint(size))
+		signal(t, s, syscall.SIGTERM)
+		s.await("draining")
+		if r := s.sh("curl -s -o /dev/null -w '%{http_code}' http://10.9.0.2/healthz"); r.stdout != "503" {
+			t.Errorf("while draining /healthz answers %q, want 503", r.stdout)
+		}
+		if r := s.sh("curl -s -o /dev/null -w '%{http_code}' http://10.9.0.2/"); r.stdout != "503" {
+			t.Errorf("while draining / answers %q, want 503", r.stdout)
+		}
+		curl.wait().want(t, 0)
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := isPattern(0, size)(answer{body: b}); err != nil {
+			t.Errorf("the download: %v", err)
+		}
+		s.wait().want(t, 0)
+	})
+	t.Run("cuts what takes too long", func(t *testing.T) {
+		t.Parallel()
+		s := serve(t, catflap(t), "--drain", "300ms")
+		curl, _ := download(t, s, "1M", "1000000000")
+		begin := time.Now()
+		signal(t, s, syscall.SIGTERM)
+		r := s.wait().want(t, 0)
+		if took := time.Since(begin); took < 300*time.Millisecond || took > 3*time.Second {
+			t.Errorf("it took %v to end, want the 300ms of --drain and little more", took)
+		}
+		if !strings.Contains(r.stderr, "before all requests were answered") {
+			t.Errorf("it does not say that requests were cut: %s", r.stderr)
+		}
+		if r := curl.wait(); r.status == 0 {
+			t.Error("curl takes half a download for a whole one")
+		}
+	})
+	t.Run("a second signal ends it", func(t *testing.T) {
+		t.Parallel()
+		s := serve(t, catflap(t), "--drain", "20s")
+		download(t, s, "1M", "1000000000")
+		signal(t, s, syscall.SIGTERM)
+		s.await("draining")
+		begin := time.Now()
+		signal(t, s, os.Interrupt)
+		s.wait().want(t, 0)
+		if took := time.Since(begin); took > 3*time.Second {
+			t.Errorf("it took %v to end after the second signal", took)
+		}
+	})
+	t.Run("nothing to drain", func(t *testing.T) {
+		t.Parallel()
+		s := serve(t, catflap(t))
+		s.sh("curl -s http://10.9.0.2/").want(t, 0)
+		begin := time.Now()
+		signal(t, s, os.Interrupt)
+		s.wait().want(t, 0)
+		if took := time.Since(begin); took > 3*time.Second {
+			t.Errorf("it took %v to end", took)
+		}
+	})
+}
