@@ -1,0 +1,487 @@
+package impair
+
+import (
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/link/nested"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/catflap/catflap/internal/packet"
+)
+
+var (
+	_ stack.LinkEndpoint      = (*Link)(nil)
+	_ stack.GSOEndpoint       = (*Link)(nil)
+	_ stack.NetworkDispatcher = (*Link)(nil)
+)
+
+// Config describes a Link. Its zero value is useful.
+type Config struct {
+	Clock  tcpip.Clock // if nil, the system's
+	Seed   uint64      // of a Spec without one, and of rules; if 0, a random one
+	Logger *slog.Logger
+
+	// PeerVerifies says that who receives outbound packets verifies their checksums, as a kernel behind a
+	// TUN device does. If it is false, as for an in-memory pipe to another stack that takes checksums for
+	// granted, outbound packets that were corrupted are verified here in its stead. Inbound ones always are,
+	// since a stack above an endpoint with CapabilityRXChecksumOffload does not.
+	PeerVerifies bool
+}
+
+// Link impairs the packets between a link endpoint and a stack. It is safe for concurrent use.
+//
+// There is no goroutine while nothing waits: packets that need not wait are handed on by whoever brought
+// them, others by a timer of the Clock, one for each direction. So with a manual clock all that a Link does is
+// determined by the packets, the settings and the seed.
+type Link struct {
+	nested.Endpoint
+	clock tcpip.Clock
+	start tcpip.MonotonicTime
+	cfg   Config
+	log   *slog.Logger
+
+	ways [2]way // by Direction
+
+	// delivering is held for reading while a timer hands packets on, so that Wait and Close can tell when the
+	// last one is done.
+	delivering sync.RWMutex
+
+	mu     sync.Mutex
+	closed bool
+	flows  *flows
+}
+
+// way is one direction. All but on is guarded by Link.mu.
+type way struct {
+	dir Direction
+
+	// on is true while packets must take the long way: there are settings, or rules, or packets still wait.
+	on atomic.Bool
+
+	spec     Spec // as set
+	netem    *netem
+	queue    queue
+	stats    Stats
+	scratch  []Fault
+	draining bool // someone hands packets on, and will see to those that come meanwhile
+
+	timer   tcpip.Timer
+	armed   bool
+	armedAt time.Duration
+}
+
+// New returns a Link on child, which carries bare IP packets, without a link layer's header. Both directions are
+// off. The Link belongs to the stack that it is given to, as child would: closing it closes child.
+func New(child stack.LinkEndpoint, cfg Config) *Link {
+	l := &Link{clock: cfg.Clock, cfg: cfg, log: cfg.Logger, flows: newFlows()}
+	if l.clock == nil {
+		l.clock = tcpip.NewStdClock()
+	}
+	for l.cfg.Seed == 0 {
+		l.cfg.Seed = rand.Uint64()
+	}
+	if l.log == nil {
+		l.log = slog.New(slog.DiscardHandler)
+	}
+	l.start = l.clock.NowMonotonic()
+	for i := range l.ways {
+		w := &l.ways[i]
+		w.dir = Direction(i)
+		w.netem = newNetem(Spec{Seed: l.cfg.Seed}, w.dir, 0)
+	}
+	l.Endpoint.Init(child, l)
+	return l
+}
+
+func (l *Link) now() time.Duration { return l.clock.NowMonotonic().Sub(l.start) }
+
+// errClosed is what a Link that was closed answers to new settings.
+var errClosed = errors.New("impair: the link is closed")
+
+// Set changes the settings of one direction. Packets that wait go on waiting as long as they were to; all random
+// sequences of the direction start anew from the seed. The error is a *SpecError, or says that the Link is closed.
+func (l *Link) Set(dir Direction, spec Spec) error {
+	if err := spec.Validate(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return errClosed
+	}
+	w := &l.ways[dir]
+	w.spec = spec
+	if spec.Seed == 0 {
+		spec.Seed = l.cfg.Seed
+	}
+	w.netem = newNetem(spec, dir, l.now())
+	l.update(w)
+	l.log.Debug("impairment set", "direction", dir, "netem", spec)
+	return nil
+}
+
+// Spec returns the settings of one direction. While it does anything, the seed and the limit in use are filled in.
+func (l *Link) Spec(dir Direction) Spec {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := &l.ways[dir]
+	s := w.spec
+	if s.active() {
+		s.Seed, s.Limit = w.netem.spec.Seed, w.netem.limit()
+	}
+	return s
+}
+
+// LinkStats are the counts of both directions.
+type LinkStats struct {
+	In  Stats `json:"in"`
+	Out Stats `json:"out"`
+}
+
+// Stats returns the counts since New.
+func (l *Link) Stats() LinkStats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	get := func(d Direction) Stats {
+		s := l.ways[d].stats
+		s.Queued = l.ways[d].queue.len()
+		return s
+	}
+	return LinkStats{get(In), get(Out)}
+}
+
+// update turns a way on or off after a change, and has its timer look at what waits.
+func (l *Link) update(w *way) {
+	switch {
+	case l.wanted(w):
+		w.on.Store(true)
+	case w.queue.len() == 0 && !w.draining:
+		w.on.Store(false)
+	}
+	if w.queue.len() > 0 {
+		l.arm(w, l.now(), l.now())
+	}
+}
+
+// wanted reports whether there is a reason for a way to be on, other than what waits in it.
+func (l *Link) wanted(w *way) bool { return w.spec.active() }
+
+// WritePackets implements stack.LinkWriter. A packet that is lost counts as sent.
+func (l *Link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
+	w := &l.ways[Out]
+	if !w.on.Load() {
+		return l.Endpoint.WritePackets(pkts)
+	}
+	for _, pkt := range pkts.AsSlice() {
+		view := pkt.ToView()
+		l.enter(w, view.ToSlice(), pkt.GSOOptions, wirePacket{
+			proto: pkt.NetworkProtocolNumber,
+			l3:    len(pkt.NetworkHeader().Slice()),
+			l4:    len(pkt.TransportHeader().Slice()),
+			hash:  pkt.Hash,
+			route: pkt.EgressRoute,
+		})
+		view.Release()
+	}
+	l.drain(w)
+	return pkts.Len(), nil
+}
+
+// DeliverNetworkPacket implements stack.NetworkDispatcher.
+func (l *Link) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) {
+	w := &l.ways[In]
+	if !w.on.Load() {
+		l.Endpoint.DeliverNetworkPacket(proto, pkt)
+		return
+	}
+	view := pkt.ToView()
+	l.enter(w, view.ToSlice(), pkt.GSOOptions, wirePacket{proto: proto})
+	view.Release()
+	l.drain(w)
+}
+
+// enter takes a frame in, which it owns.
+func (l *Link) enter(w *way, frame []byte, gso stack.GSO, p wirePacket) {
+	packets := wirePackets(frame, gso)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	if len(packets) > 1 {
+		w.stats.Cut++
+	}
+	now := l.now()
+	for _, b := range packets {
+		p := p
+		p.bytes = b
+		w.stats.Packets++
+		w.stats.Bytes += uint64(len(b))
+		l.identify(w, &p)
+		l.judge(w, &p, now)
+	}
+}
+
+// identify gives a packet its name.
+func (l *Link) identify(w *way, p *wirePacket) {
+	p.id = PacketID{Dir: w.dir, Flow: "raw", Index: w.stats.Packets}
+	decoded, err := packet.Parse(p.bytes)
+	if err != nil {
+		return
+	}
+	p.decoded = decoded
+	p.flow, p.id.From = l.flows.find(&p.decoded)
+	p.id.Flow, p.id.Index = p.flow.name, p.flow.end(p.id.From).packets
+}
+
+// judge decides what becomes of a packet, and does it.
+func (l *Link) judge(w *way, p *wirePacket, now time.Duration) {
+	faults := w.scratch[:0]
+	lost := false
+	if w.spec.active() {
+		faults = w.netem.judge(faults, p.id, len(p.bytes), w.queue.len(), now, lost)
+	}
+	w.scratch = faults
+	l.apply(w, p, faults, now)
+}
+
+// apply does what was decided, and queues what is left of the packet.
+func (l *Link) apply(w *way, p *wirePacket, faults []Fault, now time.Duration) {
+	s := &w.stats
+	delay, dropped, ahead := time.Duration(0), false, false
+	var twin *wirePacket
+	for _, f := range faults {
+		if f.Rule != "" {
+			s.Faults++
+		}
+		switch f.Action {
+		case ActionDrop:
+			dropped = true
+			switch {
+			case f.Rule != "":
+				s.Faulted++
+			case f.Reason == "limit":
+				s.OverLimit++
+			default:
+				s.Lost++
+			}
+		case ActionDelay:
+			delay += f.Delay
+		case ActionCorrupt:
+			s.Corrupted++
+			if at := f.N / 8; at < len(p.bytes) {
+				p.bytes[at] ^= 0x80 >> (f.N % 8)
+			}
+			p.corrupted = true
+		case ActionDuplicate:
+			s.Duplicated++
+			c := *p
+			c.bytes = append([]byte(nil), p.bytes...)
+			c.id.Copy++
+			twin = &c
+		case ActionReorder:
+			s.Reordered++
+			ahead = true
+		}
+	}
+	switch {
+	case dropped:
+	case ahead:
+		w.queue.ahead = append(w.queue.ahead, p)
+	default:
+		p.due = now + delay
+		if p.flow != nil {
+			p.due = max(p.due, p.flow.end(p.id.From).held)
+		}
+		if p.due > now {
+			s.Delayed++
+		}
+		w.queue.push(p)
+	}
+	if twin != nil {
+		l.judge(w, twin, now)
+	}
+}
+
+// batch bounds how many packets are handed on without looking at the queue again.
+const batch = 64
+
+// drain hands on what is due. If another goroutine is at it, that one sees to all.
+func (l *Link) drain(w *way) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if w.draining || l.closed {
+		return
+	}
+	w.draining = true
+	var room [batch]*wirePacket
+	for !l.closed {
+		due, again := l.due(w, room[:0])
+		if len(due) == 0 {
+			if again >= 0 {
+				l.arm(w, again, l.now())
+			}
+			break
+		}
+		l.mu.Unlock()
+		refused := l.hand(w, due)
+		l.mu.Lock()
+		w.stats.Refused += uint64(refused)
+		w.stats.Passed += uint64(len(due) - refused)
+	}
+	w.draining = false
+	if w.queue.len() == 0 && !l.wanted(w) {
+		w.on.Store(false)
+	}
+}
+
+// due takes packets from the queue whose time has come. If it finds none, again is when to look next, or negative
+// if nothing waits.
+func (l *Link) due(w *way, room []*wirePacket) (due []*wirePacket, again time.Duration) {
+	now := l.now()
+	for len(room) < cap(room) {
+		p, ahead := w.queue.next()
+		if p == nil {
+			return room, -1
+		}
+		if !ahead {
+			ok, again := w.netem.release(p.due, len(p.bytes), now)
+			if !ok {
+				return room, again
+			}
+		}
+		w.queue.pop()
+		if p.corrupted && !(w.dir == Out && l.cfg.PeerVerifies) && !sound(p.bytes) {
+			w.stats.Caught++
+			continue
+		}
+		w.stats.PassedBytes += uint64(len(p.bytes))
+		room = append(room, p)
+	}
+	return room, 0
+}
+
+// sound verifies a corrupted packet in its receiver's stead. One whose headers make no sense any more is no
+// loss: any receiver drops it.
+func sound(b []byte) bool {
+	p, err := packet.Parse(b)
+	return err == nil && p.Verify() == nil
+}
+
+// hand hands packets on and returns how many were refused.
+func (l *Link) hand(w *way, packets []*wirePacket) (refused int) {
+	if w.dir == In {
+		for _, p := range packets {
+			pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(p.bytes)})
+			pkt.NetworkProtocolNumber = p.proto
+			l.Endpoint.DeliverNetworkPacket(p.proto, pkt)
+			pkt.DecRef()
+		}
+		return 0
+	}
+	var list stack.PacketBufferList
+	for _, p := range packets {
+		list.PushBack(p.outbound())
+	}
+	n, err := l.Endpoint.WritePackets(list)
+	list.DecRef()
+	if err != nil {
+		return len(packets) - n
+	}
+	return 0
+}
+
+// outbound is the packet as netstack would have written it, with its headers set apart.
+func (p *wirePacket) outbound() *stack.PacketBuffer {
+	headers := p.l3 + p.l4
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{
+		ReserveHeaderBytes: headers,
+		Payload:            buffer.MakeWithData(p.bytes[headers:]),
+	})
+	if p.l4 > 0 {
+		copy(pkt.TransportHeader().Push(p.l4), p.bytes[p.l3:])
+	}
+	if p.l3 > 0 {
+		copy(pkt.NetworkHeader().Push(p.l3), p.bytes)
+	}
+	pkt.NetworkProtocolNumber = p.proto
+	if p.flow != nil {
+		pkt.TransportProtocolNumber = tcpip.TransportProtocolNumber(p.decoded.Proto)
+	}
+	pkt.Hash = p.hash
+	pkt.EgressRoute = p.route
+	return pkt
+}
+
+// arm has the timer look at the queue at a time, unless it is to look earlier.
+func (l *Link) arm(w *way, at, now time.Duration) {
+	if l.closed || w.armed && w.armedAt <= at {
+		return
+	}
+	w.armed, w.armedAt = true, at
+	if w.timer == nil {
+		w.timer = l.clock.AfterFunc(at-now, func() { l.fire(w) })
+		return
+	}
+	w.timer.Reset(at - now)
+}
+
+// fire is the timer's function.
+func (l *Link) fire(w *way) {
+	l.delivering.RLock()
+	defer l.delivering.RUnlock()
+	l.mu.Lock()
+	w.armed = false
+	l.mu.Unlock()
+	l.drain(w)
+}
+
+// Wait implements stack.LinkEndpoint: it returns when no packet is being delivered.
+func (l *Link) Wait() {
+	l.settle()
+	l.Endpoint.Wait()
+}
+
+// settle returns when no timer is handing packets on.
+func (l *Link) settle() {
+	l.delivering.Lock()
+	//lint:ignore SA2001 the lock is a barrier
+	l.delivering.Unlock()
+}
+
+// Close implements stack.LinkEndpoint: it stops both timers, waits for what they were at, drops and counts what
+// waits, and closes the endpoint below. It must not be called from within a packet's delivery.
+func (l *Link) Close() {
+	l.mu.Lock()
+	first := !l.closed
+	l.closed = true
+	for i := range l.ways {
+		w := &l.ways[i]
+		if first && w.timer != nil {
+			w.timer.Stop()
+		}
+		w.stats.Dropped += uint64(w.queue.len())
+		w.queue = queue{}
+	}
+	l.mu.Unlock()
+	if first {
+		l.settle()
+	}
+	l.Endpoint.Close()
+}
+
+// ipProtocol is the network protocol of a packet that is made here.
+func ipProtocol(b []byte) tcpip.NetworkProtocolNumber {
+	if b[0]>>4 == header.IPv4Version {
+		return header.IPv4ProtocolNumber
+	}
+	return header.IPv6ProtocolNumber
+}

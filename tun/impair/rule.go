@@ -1,0 +1,4 @@
+package impair
+
+type rule struct{}
+type ruleFlow struct{}
