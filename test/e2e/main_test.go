@@ -7,6 +7,7 @@ package e2e
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -144,16 +145,30 @@ func start(t testing.TB, c command) *process {
 		p.cmd.Wait()
 	}()
 	t.Cleanup(func() {
-		p.cmd.Process.Kill()
+		killed := p.cmd.Process.Kill() == nil
 		<-p.exited
 		if strings.Contains(p.stderr.String(), "DATA RACE") {
 			t.Errorf("%q: %s", p.args, p.stderr.String())
 		}
-		if left, _ := os.ReadDir(dir); len(left) > 0 {
-			t.Errorf("%q left %s behind in %s", p.args, left[0].Name(), dir)
+		if !killed && p.cmd.ProcessState.Exited() {
+			wantNoFiles(t, dir)
 		}
 	})
 	return p
+}
+
+// wantNoFiles fails the test if there is anything below dir but directories.
+func wantNoFiles(t testing.TB, dir string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			t.Errorf("left behind: %s", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 // sharedDir is a directory that every user may write to. Its path is short enough for a unix socket's.
