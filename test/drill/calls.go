@@ -1,7 +1,6 @@
 package drill
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -35,9 +34,6 @@ type call struct {
 	// finish is run with the result of a call that returned no error, before verify.
 	finish func(result int64)
 }
-
-// errUnsupported marks a call or argument that the runner or the target does not have.
-var errUnsupported = errors.New("not supported")
 
 // begin prepares a call: it reads the arguments, and mistakes in them are errors of the script.
 func (r *runner) begin(c *Call) (*call, error) {

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"sort"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -368,48 +367,4 @@ func resultText(name string, v int64, err error) string {
 		return fmt.Sprintf("%s() = -1 %s", name, errnoText(err))
 	}
 	return fmt.Sprintf("%s() = %d", name, v)
-}
-
-// argText writes an expression as the script has it.
-func argText(e Expr) string {
-	switch e := e.(type) {
-	case Ellipsis:
-		return "..."
-	case Int:
-		if e.Hex {
-			return fmt.Sprintf("0x%x", e.Value)
-		}
-		return strconv.FormatInt(e.Value, 10)
-	case Ident:
-		return e.Name
-	case String:
-		return strconv.Quote(e.Value)
-	case Or:
-		return argText(e.X) + "|" + argText(e.Y)
-	case List:
-		return "[" + argTexts(e.Items) + "]"
-	case Apply:
-		return e.Name + "(" + argTexts(e.Args) + ")"
-	case Struct:
-		var parts []string
-		for _, f := range e.Fields {
-			p := argText(f.Value)
-			if f.Arg != nil {
-				p = f.Name + "(" + argText(f.Arg) + ")=" + p
-			} else if f.Name != "" {
-				p = f.Name + "=" + p
-			}
-			parts = append(parts, p)
-		}
-		return "{" + strings.Join(parts, ", ") + "}"
-	}
-	return "?"
-}
-
-func argTexts(list []Expr) string {
-	parts := make([]string, len(list))
-	for i, e := range list {
-		parts[i] = argText(e)
-	}
-	return strings.Join(parts, ", ")
 }

@@ -116,6 +116,13 @@ func (h *Host) Advance(d time.Duration) {
 	}
 }
 
+// Sent reports whether the stack has sent a packet that nobody has expected yet.
+func (h *Host) Sent() bool {
+	h.w.Settle()
+	h.r.collect()
+	return len(h.r.queue) > 0
+}
+
 // Expect takes packets that the stack has sent by now, and holds them against the given ones, in order. why says what they
 // show: "the SYN is answered".
 func (h *Host) Expect(why string, packets ...string) {

@@ -1,7 +1,9 @@
 package drill_test
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,4 +67,78 @@ func TestHostClosedPort(t *testing.T) {
 	h.Expect("nobody listens there", "81 > 33000 R. 0:0(0) ack 1")
 	h.Send("icmp echo_request id 7 seq 1 (56)")
 	h.Expect("a ping is answered", "icmp echo_reply id 7 seq 1 (56)")
+}
+
+// failed is what a test that is to fail panics with.
+type failed string
+
+// failing is a test that notes how it failed and ends there.
+type failing struct{ testing.TB }
+
+func (failing) Helper()                   {}
+func (failing) Fatal(a ...any)            { panic(failed(fmt.Sprint(a...))) }
+func (failing) Fatalf(f string, a ...any) { panic(failed(fmt.Sprintf(f, a...))) }
+
+// TestHostFailures holds that failures read as sentences.
+func TestHostFailures(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		do   func(h *drill.Host)
+		says []string
+	}{
+		{"wrong", func(h *drill.Host) { h.Expect("a SYN is answered", "S. 0:0(0) ack 2 <...>") }, []string{
+			"a SYN is answered: wrong packet: different ack\n",
+			"  expected: > S. 0:0(0) ack 2           <...>\n", "                        ^^^^^\n",
+			"0.000000 < S 0:0(0) win 65535 <mss 1460>",
+		}},
+		{"missing", func(h *drill.Host) {
+			h.Expect("a SYN is answered", "S. 0:0(0) ack 1 <...>")
+			h.Expect("it is answered twice", "S. 0:0(0) ack 1 <...>")
+		}, []string{"it is answered twice: the stack sent nothing\n  expected: > S. 0:0(0) ack 1 <...>\n"}},
+		{"not nothing", func(h *drill.Host) { h.ExpectNothing("a SYN is ignored", time.Second) }, []string{
+			"a SYN is ignored: the stack sent a packet\n  actual:   0.000000 > S. 0:0(0) ack 1",
+		}},
+		{"mistake", func(h *drill.Host) { h.Send("S 0:0(1)") }, []string{"packet:1:3: 0:0(1) does not add up", "    S 0:0(1)\n      ^"}},
+		{"rest", func(h *drill.Host) { h.Send("S 0:0(0) and more") }, []string{`packet:1:10: expected the end of the packet, found "and"`}},
+		{"any options", func(h *drill.Host) { h.Send("S 0:0(0) <...>") }, []string{"needs its options written out"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h, s := newHost(failing{t})
+			listen(t, s)
+			h.Send("S 0:0(0) win 65535 <mss 1460>")
+			defer func() {
+				text, ok := recover().(failed)
+				if !ok {
+					t.Fatal("it did not fail")
+				}
+				for _, want := range c.says {
+					if !strings.Contains(string(text), want) {
+						t.Errorf("the message lacks %q:\n%s", want, text)
+					}
+				}
+			}()
+			c.do(h)
+		})
+	}
+}
+
+func TestHostActiveOpen(t *testing.T) {
+	h, s := newHost(t)
+	done := make(chan error, 1)
+	go func() {
+		c, err := s.DialContext(t.Context(), "tcp", "10.9.0.1:7")
+		if err == nil {
+			err = c.Close()
+		}
+		done <- err
+	}()
+	// The dial runs beside this test, so its SYN is waited for in real time.
+	for deadline := time.Now().Add(10 * time.Second); !h.Sent() && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	h.Expect("a dial sends a SYN", "S 0:0(0) <...>")
+	h.Send("R. 0:0(0) ack 1")
+	if err := <-done; err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("dial: %v", err)
+	}
 }

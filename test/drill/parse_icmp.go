@@ -65,6 +65,7 @@ func (p *parser) icmp(pk *Packet) {
 	p.word("icmp")
 	m := &ICMPSpec{}
 	pk.ICMP = m
+	p.skip()
 	pos := p.here()
 	m.TypeName = p.word("a type of ICMP message")
 	if _, ok := icmpTypes[m.TypeName]; !ok {

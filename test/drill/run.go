@@ -62,6 +62,8 @@ type seen struct {
 	p    packet.Packet
 	bad  error // why it could not be read
 	flow *flow
+	// decision is what the target said of an inbound packet.
+	decision string
 }
 
 // Failure is a script's expectation that was not met.
@@ -128,6 +130,9 @@ func (r *runner) before() []string {
 	var lines []string
 	for _, s := range log {
 		lines = append(lines, s.text())
+		if s.decision != "" {
+			lines = append(lines, "         "+s.decision)
+		}
 	}
 	return lines
 }
@@ -138,6 +143,9 @@ func (s *seen) text() string {
 		f := s.flow
 		if f == nil {
 			f = &flow{}
+		}
+		if s.dir == Out && !f.haveLocal {
+			f.learn(&s.p, 0) // a SYN that nobody expected is still what numbers count from
 		}
 		text = f.text(&s.p)
 	}
@@ -415,6 +423,9 @@ func (r *runner) inject(pk *Packet) error {
 	if err := r.target.inject(data); err != nil {
 		return fmt.Errorf("sending a packet to the system under test: %w", err)
 	}
+	if d, ok := r.target.(interface{ decisions() string }); ok {
+		s.decision = d.decisions()
+	}
 	r.collect()
 	if r.retry() {
 		r.collect()
@@ -555,7 +566,7 @@ func (r *runner) match(e *Event, pk *Packet, s *seen) (partial int, err error) {
 	}
 	c := f.compare(pk, &s.p, rl)
 	if !c.ok() {
-		fl := fail(e.Pos, "wrong packet: %s differs", c.differs())
+		fl := fail(e.Pos, "wrong packet: different %s", c.differs())
 		fl.Detail = c.String()
 		return 0, fl
 	}

@@ -23,6 +23,7 @@ type settings struct {
 	stampTick  int // microseconds; 0: time stamps are not compared
 	strict     bool
 	ignorePush bool // PSH is not compared
+	explain    bool // collect the stack's decisions about packets
 	bindPort   uint16
 	quietEnd   time.Duration
 	hasQuiet   bool

@@ -93,7 +93,6 @@ func (k *kernelTarget) in(f func()) {
 }
 
 func (k *kernelTarget) setUp(set settings) error {
-	const name = "tun0"
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("making a network namespace: %w: the target kernel needs root", err)
 	}
@@ -102,7 +101,7 @@ func (k *kernelTarget) setUp(set settings) error {
 		return fmt.Errorf("/dev/net/tun: %w", err)
 	}
 	k.dev = dev
-	req, err := unix.NewIfreq(name)
+	req, err := unix.NewIfreq(deviceName)
 	if err != nil {
 		return err
 	}
@@ -127,7 +126,7 @@ func (k *kernelTarget) setUp(set settings) error {
 	if err := tun.ConfigureHost("lo", tun.HostConfig{Up: true}); err != nil {
 		return err
 	}
-	err = tun.ConfigureHost(name, tun.HostConfig{
+	err = tun.ConfigureHost(deviceName, tun.HostConfig{
 		Addrs: []netip.Prefix{set.local}, MTU: set.mtu, Up: true, Routes: []netip.Prefix{anywhere},
 	})
 	if err != nil {

@@ -1,9 +1,11 @@
 package drill
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -14,16 +16,22 @@ import (
 // stackTarget is the userspace stack on a wire in memory, in virtual time.
 type stackTarget struct {
 	*Wire
-	s   *stack.Stack
-	sys *stack.Sys
+	s     *stack.Stack
+	sys   *stack.Sys
+	trail *stack.Subscription // nil unless decisions are asked for
 }
+
+// maxTrail bounds the events kept between two packets of a script; beyond it they are lost, which costs only words.
+const maxTrail = 256
+
+// deviceName is what public scripts call the interface.
+const deviceName = "tun0"
 
 // newStackTarget starts a stack as the settings say.
 func newStackTarget(set settings) (*stackTarget, error) {
 	w := NewWire(set.mtu)
-	dev := "tun0" // what public scripts call it
 	cfg := stack.Config{
-		Links: []stack.Link{{Name: dev, Endpoint: w.Endpoint(), Addrs: []netip.Prefix{set.local}}},
+		Links: []stack.Link{{Name: deviceName, Endpoint: w.Endpoint(), Addrs: []netip.Prefix{set.local}}},
 		TCP:   set.tcp,
 		Clock: w.Clock(),
 		Rand:  newRepeatableRand(),
@@ -32,17 +40,54 @@ func newStackTarget(set settings) (*stackTarget, error) {
 	if set.remote.Is6() {
 		anywhere = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 	}
-	cfg.Routes = []stack.Route{{Dst: anywhere, Dev: dev}}
+	cfg.Routes = []stack.Route{{Dst: anywhere, Dev: deviceName}}
 	s, err := stack.New(cfg)
 	if err != nil {
 		return nil, err
 	}
 	w.Attach(s.Quiesce)
 	w.Settle()
-	return &stackTarget{Wire: w, s: s, sys: s.Sys()}, nil
+	t := &stackTarget{Wire: w, s: s, sys: s.Sys()}
+	if set.explain {
+		t.trail = s.Subscribe(context.Background(), maxTrail)
+	}
+	return t, nil
 }
 
-func (t *stackTarget) stop() { t.s.Close() }
+func (t *stackTarget) stop() {
+	if t.trail != nil {
+		t.trail.Close()
+	}
+	t.s.Close()
+}
+
+// decisions says what the stack decided about the packet injected last.
+func (t *stackTarget) decisions() string {
+	if t.trail == nil {
+		return ""
+	}
+	var said []string
+	for {
+		select {
+		case e := <-t.trail.Events():
+			p := e.Packet
+			if p == nil || p.Out || p.Dev != deviceName {
+				continue
+			}
+			if p.Route != nil {
+				said = append(said, "route: "+p.Route.Short())
+			}
+			if p.Socket != nil {
+				said = append(said, "socket: "+p.Socket.Short())
+			}
+			if p.Drop != "" {
+				said = append(said, "dropped: "+p.Drop)
+			}
+		default:
+			return strings.Join(said, "; ")
+		}
+	}
+}
 
 func (t *stackTarget) elapsed() time.Duration { return t.clock.Elapsed() }
 

@@ -32,7 +32,7 @@ func TestMatrixIsCurrent(t *testing.T) {
 			t.Fatal(err)
 		}
 		if string(got) != text {
-			t.Errorf("%s is not what matrix.go writes: go test ./test/conformance -write", name)
+			t.Errorf("%s is not what matrix.go writes: make conformance", name)
 		}
 	}
 	found, err := filepath.Glob("matrix/*/*/*.pkt")
@@ -40,6 +40,6 @@ func TestMatrixIsCurrent(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(found) != len(want) {
-		t.Errorf("%d scripts in matrix, %d are written: go test ./test/conformance -write", len(found), len(want))
+		t.Errorf("%d scripts in matrix, %d are written: make conformance", len(found), len(want))
 	}
 }
