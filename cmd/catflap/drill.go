@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/catflap/catflap/test/drill"
+)
+
+func newDrill(e *env) *cobra.Command {
+	var o drill.Options
+	var target, junit, capture string
+	var all bool
+	c := &cobra.Command{
+		Use:   "drill [flags] FILE.pkt...",
+		Short: "Run packetdrill scripts against the userspace stack, on virtual time",
+		Long: `drill runs scripts in packetdrill's language against the userspace stack: as any user, on any OS,
+in virtual time, so that a minute takes milliseconds and the result is always the same. An argument is
+a script, a directory, a glob pattern, or DIR/... for all below a directory. With --target kernel the
+same scripts run against Linux's own TCP, in real time, as root; with --target both, what differs is listed.
+The exit status is 1 if a script failed.`,
+		Example: `  catflap drill handshake.pkt
+  catflap drill -v test/conformance/...
+  catflap drill --target both -w run.pcapng close.pkt`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return &usageError{msg: "drill: no script named", remedy: "for example: catflap drill FILE.pkt"}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) (err error) {
+			switch o.Target = drill.Target(target); o.Target {
+			case drill.Stack, drill.Kernel, drill.Both:
+			default:
+				return usagef("drill: --target %s: want stack, kernel or both", target)
+			}
+			if o.Parallel < 0 {
+				return usagef("drill: --parallel %d: want 0 or more", o.Parallel)
+			}
+			o.Paths = args
+			if capture != "" {
+				w, done, err := e.output(capture)
+				if err != nil {
+					return fmt.Errorf("drill: capture: %w", err)
+				}
+				o.PCAPNG = w
+				defer func() { err = first(err, done(true)) }()
+			}
+			report, err := drill.RunFiles(c.Context(), o)
+			if err != nil {
+				return fmt.Errorf("drill: %w", err)
+			}
+			if junit != "" {
+				if err := e.writeTo(junit, report.WriteJUnit); err != nil {
+					return fmt.Errorf("drill: JUnit report: %w", err)
+				}
+			}
+			if e.json {
+				err = report.WriteJSON(e.stdout)
+			} else {
+				err = report.WriteText(e.stdout, all || e.verbose)
+			}
+			if err != nil {
+				return err
+			}
+			if !report.OK() {
+				return statusError(exitFailure)
+			}
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&target, "target", string(drill.Stack), "what the scripts run against: stack, kernel or both")
+	f.IntVar(&o.Parallel, "parallel", 0, "`NUMBER` of scripts at once (default: one for each processor)")
+	f.StringVarP(&capture, "write", "w", "", "write the packets of all scripts to `FILE`, as pcapng")
+	f.StringVar(&junit, "junit", "", "write a report for a CI system to `FILE`, as JUnit XML")
+	f.BoolVarP(&all, "all", "a", false, "print a line for scripts that pass, too")
+	return c
+}
+
+// first returns the first error of errs that is not nil.
+func first(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeTo writes a whole file, or "-" for stdout, with write.
+func (e *env) writeTo(name string, write func(io.Writer) error) error {
+	w, done, err := e.output(name)
+	if err != nil {
+		return err
+	}
+	err = write(w)
+	return first(err, done(err == nil))
+}
