@@ -109,7 +109,7 @@ var mistakes = []struct{ script, pos, says string }{
 	{"+1~2 > R 0:0(0)", "1:3", "both ends of a range are written alike"},
 	{"* < R 0:0(0)", "1:1", "only a packet that the stack sends"},
 	{"0...1 < R 0:0(0)", "1:1", "only a socket call can have an end time"},
-	{"99999999999 < R 0:0(0)", "1:1", "more than a year"},
+	{"99999999999 < R 0:0(0)", "1:1", "more than a day"},
 	{"/* open\n0 < R 0:0(0)", "1:1", "this comment has no end"},
 	{"0 write(3, \"abc", "1:12", "this string has no end"},
 	{"`sysctl", "1:1", "this shell line has no end"},

@@ -18,6 +18,10 @@ type target interface {
 	stop()
 }
 
+// maxRun bounds how much time a script may take on the target's clock: a week. A keep-alive each second through such a
+// week is half a million timers, which takes seconds.
+const maxRun = 7 * 24 * time.Hour
+
 // maxWait is how long a packet with the time "*" is waited for. TIME-WAIT and the longest retransmission timeout of Linux
 // are 120 s at most, and so is this.
 const maxWait = 120 * time.Second
@@ -186,6 +190,9 @@ func (r *runner) event(e *Event, next *Event) error {
 	from, to := e.Time.From, e.Time.To
 	if e.Time.Relative {
 		from, to = from+r.last, to+r.last
+	}
+	if to > maxRun {
+		return r.script.errorf(e.Pos, "this event is %s after the start; a script may take %s", to, maxRun)
 	}
 	if e.Packet != nil && e.Packet.Dir == Out {
 		at, err := r.expect(e, from, to)

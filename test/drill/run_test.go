@@ -202,6 +202,23 @@ func TestHourOfSilence(t *testing.T) {
 	}
 }
 
+// FuzzPlay plays whatever parses: no script may panic or hang the runner or the stack.
+func FuzzPlay(f *testing.F) {
+	f.Add(handshake)
+	f.Add(language)
+	f.Add(handshake + "+0...1 write(4, ..., 100000) = 100000\n+.1 < F. 1:1(0) ack 1 win 0 <nop,nop,sack 1:2>\n* > . * ack 2\n+0 close(4) = 0\n")
+	f.Add("0 < [frag 0:8, id 3, ttl 0, hopopt 0x1e00] udp (10)\n+1 > icmp unreachable port_unreachable\n")
+	f.Fuzz(func(t *testing.T, src string) {
+		s, err := drill.Parse("fuzz.pkt", []byte(src))
+		if err != nil {
+			return
+		}
+		if res := drill.Play(s, drill.Stack); res.Status != drill.Passed && res.Message == "" && res.Reason == "" {
+			t.Errorf("%s without a message", res.Status)
+		}
+	})
+}
+
 // TestRepeats holds that a run gives the same result to the letter, each time: failures show every packet with its time.
 func TestRepeats(t *testing.T) {
 	script := handshake + "+0 write(4, ..., 20000) = 20000\n+5 < P. 1:3001(3000) ack 8001 win 65535\n+0 > R 0:0(0)\n"

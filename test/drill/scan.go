@@ -244,8 +244,8 @@ func (s *scanner) until(end, what string, start Pos) string {
 	return text
 }
 
-// maxTime bounds a time in a script: a year, far beyond any timer, and far below what overflows a Duration.
-const maxTime = 365 * 24 * time.Hour
+// maxTime bounds a time in a script: a day. TCP's longest default, the idle time before a keep-alive, is two hours.
+const maxTime = 24 * time.Hour
 
 // seconds passes a time in decimal seconds: "1", "0.25", ".1".
 func (s *scanner) seconds() time.Duration {
@@ -282,7 +282,7 @@ func parseSeconds(text string) (time.Duration, error) {
 	}
 	sec, err := strconv.ParseInt(whole, 10, 64)
 	if err != nil || sec > int64(maxTime/time.Second) {
-		return 0, fmt.Errorf("more than a year")
+		return 0, fmt.Errorf("more than a day")
 	}
 	frac = (frac + "000000000")[:9]
 	nano, err := strconv.ParseInt(frac, 10, 64)
