@@ -1,0 +1,5 @@
+package main
+
+const socketsHelper = "catflap-test-sockets"
+
+func runSocketsHelper() {}
