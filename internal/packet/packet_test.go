@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/catflap/catflap/internal/packet"
+	"github.com/catflap/catflap/internal/testenv"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -173,10 +174,7 @@ func TestTrackerFormat(t *testing.T) {
 
 // TestTcpdump holds the expected lines against those of the tool whose format they follow.
 func TestTcpdump(t *testing.T) {
-	tcpdump, err := exec.LookPath("tcpdump")
-	if err != nil {
-		skip(t, "tcpdump is not installed: apt-get install tcpdump")
-	}
+	testenv.Require(t, "tcpdump")
 	packets, want := examples(t)
 	file := filepath.Join(t.TempDir(), "examples.pcap")
 	f, err := os.Create(file)
@@ -195,7 +193,7 @@ func TestTcpdump(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(tcpdump, "-n", "-t", "-r", file).Output()
+	out, err := exec.Command("tcpdump", "-n", "-t", "-r", file).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,14 +207,6 @@ func TestTcpdump(t *testing.T) {
 			t.Errorf("packet %d:\ntcpdump: %s\n   want: %s", i, line, want[i])
 		}
 	}
-}
-
-func skip(t *testing.T, remedy string) {
-	t.Helper()
-	if os.Getenv("CATFLAP_REQUIRE") == "all" {
-		t.Fatal(remedy)
-	}
-	t.Skip(remedy)
 }
 
 func TestTrackerRelativeSYN(t *testing.T) {
