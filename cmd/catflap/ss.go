@@ -193,10 +193,10 @@ func (t *ssTable) tcp(i *stack.TCPInfo) string {
 	add(i.SndSsthresh > 0, "ssthresh:%d", i.SndSsthresh)
 	add(i.SegsOut > 0, "segs_out:%d", i.SegsOut)
 	add(i.SegsIn > 0, "segs_in:%d", i.SegsIn)
-	if i.RTT > 0 && i.SndMSS > 0 && i.SndCwnd > 0 {
+	if us := i.RTT.Microseconds(); us > 0 && i.SndMSS > 0 && i.SndCwnd > 0 {
 		// A window each round trip, as ss itself reckons.
 		bits := float64(i.SndCwnd) * float64(i.SndMSS) * 8
-		add(true, "send %sbps", t.rate(bits/i.RTT.Seconds()))
+		add(true, "send %sbps", t.rate(bits*1e6/float64(us)))
 	}
 	return strings.Join(f, " ")
 }
