@@ -130,7 +130,7 @@ const sampleGrace = time.Minute
 
 func (c *contest) sample(ctx context.Context, s *site) (sample, error) {
 	l := load{
-		Kind: c.load, N: c.n, Target: s.target, Sources: s.sources, Warmup: c.warmup, Duration: c.durationOf(c.measure), Pids: s.pids(), Dev: s.dev,
+		Kind: c.load, N: c.n, Target: s.target, Sources: s.sources, Warmup: c.warmup, Duration: c.durationOf(c.measure), Pids: s.pids(), Dev: s.dev, Awake: c.awake,
 	}
 	limit := l.Warmup + l.Duration + sampleGrace
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer for %v", limit))

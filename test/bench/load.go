@@ -33,6 +33,7 @@ type load struct {
 	Sources          []netip.Addr // of loadOpen, used in turn; may be empty
 	Request          bool         // of loadOpen: make one HTTP request on each
 	Warmup, Duration time.Duration
+	Awake            bool   // keep idle processors from halting
 	Pids             []int  // the server's processes
 	Dev              string // the client's interface
 }
@@ -101,6 +102,13 @@ func (l *load) run(n network, held *holder) (sample, error) {
 	if !ok {
 		return nil, fmt.Errorf("unknown load %q", l.Kind)
 	}
+	if l.Awake {
+		release, err := stayAwake()
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+	}
 	before, err := (meter{dev: l.Dev}).read()
 	if err != nil {
 		return nil, err
@@ -150,6 +158,24 @@ func (l *load) run(n network, held *holder) (sample, error) {
 	}
 	s["packets"] = float64(after.packets - before.packets)
 	return s, nil
+}
+
+// stayAwake keeps idle processors from halting until release is called, so that to
+// wake one costs no exit to the hypervisor and no time of the hardware: a latency of
+// 0 us is asked for (Documentation/power/pm_qos_interface.rst).
+func stayAwake() (release func() error, err error) {
+	f, err := os.OpenFile("/dev/cpu_dma_latency", os.O_WRONLY, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%w: this kernel has no power management quality of service", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.Write(make([]byte, 4)); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f.Close, nil
 }
 
 // mark is a meter's reading and the bytes that had reached the other end by then.
