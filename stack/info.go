@@ -19,7 +19,10 @@ type TCPInfo struct {
 	RTO         time.Duration `json:"rto"`
 	SndCwnd     uint32        `json:"snd_cwnd"`
 	SndSsthresh uint32        `json:"snd_ssthresh"`
-	SndMSS      int           `json:"snd_mss"`
+	SndMSS      int           `json:"snd_mss,omitempty"` // payload of a full segment, bytes; 0: not known
+	SndWnd      int           `json:"snd_wnd,omitempty"` // the peer's receive window, bytes
+	Unacked     int           `json:"unacked,omitempty"` // segments in flight
+	Sacked      int           `json:"sacked,omitempty"`  // of those, segments selectively acknowledged
 	ReorderSeen bool          `json:"reord_seen"`
 	Congestion  string        `json:"congestion"`
 	SegsIn      uint64        `json:"segs_in"`
@@ -47,6 +50,7 @@ type SocketInfo struct {
 	V6Only    bool           `json:"v6only,omitempty"`
 	Device    string         `json:"device,omitempty"` // SO_BINDTODEVICE
 	KeepAlive *KeepAlive     `json:"keepalive,omitempty"`
+	Timer     *Timer         `json:"timer,omitempty"` // the timer that is running, if any
 	TCP       *TCPInfo       `json:"tcp,omitempty"`
 }
 
@@ -118,7 +122,8 @@ func (k *socket) info() SocketInfo {
 	i.State = stateName(e.EndpointState())
 	if e.EndpointState() == tcp.StateListen {
 		i.Backlog = int(k.backlog.Load())
-		i.RecvQ, i.SendQ = 0, i.Backlog
+		i.RecvQ, _ = accepting(e)
+		i.SendQ = i.Backlog
 		return i
 	}
 	if o.GetKeepAlive() {
@@ -132,6 +137,7 @@ func (k *socket) info() SocketInfo {
 		}
 	}
 	i.TCP = k.tcpInfo()
+	i.Timer = runningTimer(e, k.s.clock)
 	return i
 }
 
@@ -155,7 +161,9 @@ func (k *socket) tcpInfo() *TCPInfo {
 	if e.GetSockOpt(&cc) == nil {
 		i.Congestion = string(cc)
 	}
-	i.SndMSS, _ = e.GetSockOptInt(tcpip.MaxSegOption)
+	if v, ok := senderVars(e); ok {
+		i.SndMSS, i.SndWnd, i.Unacked, i.Sacked = v.MaxPayloadSize, int(v.SndWnd), v.Outstanding, v.SackedOut
+	}
 	if st, ok := e.Stats().(*tcp.Stats); ok {
 		i.SegsIn, i.SegsOut = st.SegmentsReceived.Value(), st.SegmentsSent.Value()
 		i.Retransmits = st.SendErrors.Retransmits.Value()
