@@ -37,6 +37,10 @@ lint: ## gofmt, go vet on three systems, staticcheck
 fuzz: ## each fuzz target for FUZZTIME (30s)
 	@test/fuzz.sh $(FUZZTIME)
 
+.PHONY: conformance
+conformance: ## the RFC conformance table, measured: netstack and (as root) Linux
+	$(GO) test -count=1 -run '^TestTable$$' ./test/conformance -update
+
 .PHONY: bench
 bench: ## the full side-by-side benchmark (root; about an hour)
 	$(GO) run ./test/bench
