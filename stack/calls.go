@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
@@ -21,8 +22,7 @@ func (y *Sys) Socket(domain, typ, protocol int) (int, error) {
 }
 
 func (y *Sys) openSocket(domain, typ, protocol int) (int, error) {
-	kind := typ &^ (SOCK_NONBLOCK | SOCK_CLOEXEC)
-	ep, wq, err := y.s.newEndpoint(domain, kind, protocol)
+	ep, wq, err := y.s.newEndpoint(domain, typ, protocol)
 	if err != nil {
 		return -1, err
 	}
@@ -31,7 +31,7 @@ func (y *Sys) openSocket(domain, typ, protocol int) (int, error) {
 		ep.Close()
 		return -1, err
 	}
-	if _, err := y.newSocket(fd, domain, kind, ep, wq, typ&SOCK_NONBLOCK != 0); err != nil {
+	if _, err := y.newSocket(fd, domain, typ&sockTypeMask, ep, wq, typ&SOCK_NONBLOCK != 0); err != nil {
 		return -1, err
 	}
 	return fd, nil
@@ -77,11 +77,7 @@ func (y *Sys) Accept4(fd, flags int) (int, netip.AddrPort, error) {
 	if err != nil {
 		return -1, netip.AddrPort{}, err
 	}
-	peer, err := n.remoteAddr()
-	if err != nil {
-		peer = netip.AddrPort{} // reset meanwhile: Linux too hands over such a socket
-	}
-	return n.fd, peer, nil
+	return n.fd, n.peer, nil
 }
 
 func (y *Sys) accept(k *socket, flags int) (n *socket, err error) {
@@ -93,8 +89,7 @@ func (y *Sys) accept(k *socket, flags int) (n *socket, err error) {
 	if c != nil {
 		addr, size, ret := text("NULL"), text("NULL"), int64(-1)
 		if err == nil {
-			peer, _ := n.remoteAddr()
-			addr, size, ret = sockaddrArg(peer), acceptLen(peer), int64(n.fd)
+			addr, size, ret = sockaddrArg(n.peer), acceptLen(n.peer), int64(n.fd)
 		} else {
 			addr, size = text("0xc000000000"), text("[112]")
 		}
@@ -169,6 +164,9 @@ func (y *Sys) Write(fd int, b []byte) (int, error) {
 
 // failed reports a read or write on what is no socket.
 func (y *Sys) failed(name string, fd, size int, err error) (int, error) {
+	if err == syscall.ENOTSOCK && (name == "read" || name == "write") {
+		err = syscall.EINVAL // an epoll
+	}
 	if c := y.begin(name); c != nil {
 		c.end(-1, err, num(fd), text("0xc000000000"), num(size))
 	}
@@ -250,8 +248,11 @@ func (y *Sys) recvfrom(k *socket, b []byte, flags int) (n int, from netip.AddrPo
 func (k *socket) recvStream(b []byte, flags int) (int, error) {
 	got := 0
 	for {
-		w := tcpip.SliceWriter(b[got:])
-		n, err := k.recv1(&w, len(b)-got, flags)
+		var w io.Writer = new(tcpip.SliceWriter(b[got:]))
+		if flags&MSG_TRUNC != 0 {
+			w = &discarder{len(b) - got} // the data is let go (tcp(7))
+		}
+		n, err := k.recv1(w, len(b)-got, flags)
 		if err != nil && got == 0 {
 			return -1, err
 		}
@@ -262,6 +263,18 @@ func (k *socket) recvStream(b []byte, flags int) (int, error) {
 			return got, nil
 		}
 	}
+}
+
+// discarder takes n bytes and keeps none.
+type discarder struct{ n int }
+
+func (d *discarder) Write(p []byte) (int, error) {
+	n := min(len(p), d.n)
+	d.n -= n
+	if n < len(p) {
+		return n, io.ErrShortWrite
+	}
+	return n, nil
 }
 
 func (k *socket) recvDatagram(b []byte, flags int) (n int, from netip.AddrPort, err error) {
@@ -278,7 +291,10 @@ func (k *socket) recvDatagram(b []byte, flags int) (n int, from netip.AddrPort, 
 		}
 		return nil
 	})
-	if err == errEOF {
+	if err == errEOF { // shutdown(SHUT_RD)
+		if flags&MSG_DONTWAIT != 0 || k.nonblock.Load() {
+			return -1, from, syscall.EAGAIN
+		}
 		return 0, from, nil
 	}
 	if err != nil {
@@ -481,15 +497,22 @@ func (y *Sys) Ioctl(fd, request int) (int, error) {
 }
 
 func (k *socket) queued(request int) (int, error) {
-	opt := tcpip.ReceiveQueueSizeOption
-	switch request {
-	case SIOCINQ:
-	case SIOCOUTQ:
-		opt = tcpip.SendQueueSizeOption
-	default:
+	e, stream := k.ep.(*tcp.Endpoint)
+	switch {
+	case request != SIOCINQ && request != SIOCOUTQ:
 		return 0, syscall.ENOTTY
+	case stream && e.EndpointState() == tcp.StateListen:
+		return 0, syscall.EINVAL
+	case stream && request == SIOCOUTQ:
+		n, ok := unsent(e)
+		if !ok {
+			return 0, syscall.ENOTTY
+		}
+		return n, nil
+	case request == SIOCOUTQ:
+		return 0, nil // a datagram is on the link when the call returns
 	}
-	n, err := k.ep.GetSockOptInt(opt)
+	n, err := k.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
 	return n, errnoOf(err)
 }
 

@@ -5,6 +5,7 @@ import (
 	"syscall"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
@@ -40,8 +41,55 @@ func (k *socket) ready(events int) int {
 	if k.closing.Load() {
 		return POLLNVAL
 	}
+	events |= POLLERR | POLLHUP
+	if e, ok := k.ep.(*tcp.Endpoint); ok {
+		return k.tcpReady(e) & events
+	}
+	return int(k.ep.Readiness(waiter.EventMask(events&pollMask))) & events
+}
+
+// tcpReady is Linux's tcp_poll.
+func (k *socket) tcpReady(e *tcp.Endpoint) (ev int) {
+	st := e.EndpointState()
+	var rcvShut, sndShut bool
+	switch st {
+	case tcp.StateListen:
+		return int(e.Readiness(waiter.ReadableEvents)) & POLLIN
+	case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
+		return 0
+	case tcp.StateInitial, tcp.StateBound:
+		return POLLOUT | POLLHUP
+	case tcp.StateCloseWait:
+		rcvShut = true
+	case tcp.StateFinWait1, tcp.StateFinWait2:
+		sndShut = true
+	case tcp.StateEstablished:
+	default: // LAST-ACK, CLOSING, TIME-WAIT, and after the end
+		rcvShut, sndShut = true, true
+	}
+	if k.fault() != nil {
+		ev |= POLLERR
+	}
+	ev |= int(e.Readiness(waiter.ReadableEvents|waiter.WritableEvents)) & (POLLIN | POLLOUT)
+	if rcvShut = rcvShut || k.readShut.Load(); rcvShut {
+		ev |= POLLIN | POLLRDHUP
+	}
+	if sndShut {
+		ev |= POLLOUT
+	}
+	if rcvShut && sndShut {
+		ev |= POLLHUP
+	}
+	return ev
+}
+
+// waitMask is what to wait for on a socket to see events.
+func waitMask(events int) waiter.EventMask {
 	m := waiter.EventMask(events&pollMask) | waiter.EventErr | waiter.EventHUp
-	return int(k.ep.Readiness(m) & m)
+	if events&POLLRDHUP != 0 {
+		m |= waiter.ReadableEvents // netstack reports a FIN so
+	}
+	return m
 }
 
 // waker is a waiter.EventListener that sets a flag in a channel.
@@ -84,7 +132,7 @@ func (y *Sys) Poll(fds []PollFD, timeout time.Duration) (int, error) {
 			continue
 		}
 		var e waiter.Entry
-		e.Init(w, waiter.EventMask(p.Events&pollMask)|waiter.EventErr|waiter.EventHUp)
+		e.Init(w, waitMask(p.Events))
 		k.wq.EventRegister(&e)
 		defer k.wq.EventUnregister(&e)
 	}
@@ -249,7 +297,7 @@ func (y *Sys) epollCtl(epfd, op, fd int, ev EpollEvent) error {
 		k.wq.EventUnregister(&it.entry)
 	}
 	if op != EPOLL_CTL_DEL {
-		it.entry.Init(it, waiter.EventMask(ev.Events&pollMask)|waiter.EventErr|waiter.EventHUp)
+		it.entry.Init(it, waitMask(int(ev.Events)))
 		k.wq.EventRegister(&it.entry)
 		if k.ready(int(ev.Events)) != 0 {
 			it.NotifyEvent(0)

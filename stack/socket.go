@@ -24,11 +24,19 @@ type socket struct {
 	ep     tcpip.Endpoint
 	wq     *waiter.Queue
 
-	nonblock atomic.Bool
-	freebind atomic.Bool
-	backlog  atomic.Int32 // as given to listen
-	closing  atomic.Bool
-	closed   chan struct{} // closed with the fd
+	nonblock    atomic.Bool
+	freebind    atomic.Bool
+	transparent atomic.Bool
+	backlog     atomic.Int32 // as given to listen
+	closing     atomic.Bool
+	closed      chan struct{}  // closed with the fd
+	readShut    atomic.Bool    // shutdown(SHUT_RD) was called
+	failed      atomic.Bool    // connect has reported a failure
+	peer        netip.AddrPort // of an accepted connection, even one reset since
+
+	// pending is an error that was taken from netstack to see whether there is
+	// one, and not reported yet: Linux's sk_err.
+	pending atomic.Pointer[error]
 
 	announced netip.AddrPort // where it waits for new flows; guarded by Sys.mu
 
@@ -42,6 +50,13 @@ type socket struct {
 	// connecting is set while a connect of this socket has not been answered for,
 	// so that a second connect reports its result (connect(2), EALREADY).
 	connecting bool
+	options    []option // set before it was connected: accepted sockets inherit them
+}
+
+// option is a call of setsockopt.
+type option struct {
+	level, name int
+	value       any
 }
 
 func (y *Sys) newSocket(fd, domain, typ int, ep tcpip.Endpoint, wq *waiter.Queue, nonblock bool) (*socket, error) {
@@ -69,6 +84,8 @@ func (k *socket) family() Family {
 	}
 	return IPv6
 }
+
+func (k *socket) v6only() bool { return k.domain == AF_INET6 && k.ep.SocketOptions().GetV6Only() }
 
 // accepts reports whether a socket bound to any address takes flows of family f.
 func (k *socket) accepts(f Family) bool {
@@ -123,8 +140,8 @@ func (k *socket) tcpipAddr(ap netip.AddrPort) (tcpip.FullAddress, error) {
 	case k.domain == AF_INET && !a.Unmap().Is4():
 		return tcpip.FullAddress{}, syscall.EAFNOSUPPORT
 	case k.domain == AF_INET6 && a.Is4():
-		// Linux refuses sockaddr_in here; the net API hands mapped addresses.
-		return tcpip.FullAddress{}, syscall.EAFNOSUPPORT
+		// The size of a sockaddr_in is too small; the net API hands mapped addresses.
+		return tcpip.FullAddress{}, syscall.EINVAL
 	case k.domain == AF_INET:
 		a = a.Unmap()
 	}
@@ -154,14 +171,14 @@ func (k *socket) bind(ap netip.AddrPort) error {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.bound.IsValid() {
+	if k.bound.IsValid() || k.v6only() && ap.Addr().Is4In6() {
 		return syscall.EINVAL
 	}
 	if a := ap.Addr().Unmap(); !a.IsUnspecified() {
-		// The local table is the judge, as in Linux's inet_addr_type.
+		// The local table is the judge, as in Linux's inet_addr_valid_or_nonlocal.
 		_, rt := k.s.decide(RouteQuery{Dst: a}, nil)
-		local := rt != nil && (rt.Type == Local || !k.stream() && rt.Type.delivers())
-		if !local && !k.freebind.Load() {
+		local := rt != nil && rt.Type.delivers()
+		if !local && !k.freebind.Load() && !k.transparent.Load() {
 			return syscall.EADDRNOTAVAIL
 		}
 		// netstack wants a link for the address; which one does not bind the socket.
@@ -228,19 +245,37 @@ func (k *socket) accept(flags int) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	ep, wq, terr := k.ep.Accept(nil)
+	var peer tcpip.FullAddress
+	ep, wq, terr := k.ep.Accept(&peer)
 	if terr != nil {
 		k.s.sys.release(fd, reserved{})
 		return nil, errnoOf(terr)
 	}
-	return k.s.sys.newSocket(fd, k.domain, k.typ, ep, wq, flags&SOCK_NONBLOCK != 0)
+	n, err := k.s.sys.newSocket(fd, k.domain, k.typ, ep, wq, flags&SOCK_NONBLOCK != 0)
+	if err != nil {
+		return nil, err
+	}
+	n.peer = n.sockaddr(peer)
+	k.mu.Lock()
+	inherited := k.options
+	k.mu.Unlock()
+	for _, o := range inherited {
+		n.setsockopt(o.level, o.name, o.value) // what a connection cannot take it does without
+	}
+	return n, nil
 }
 
 // connect starts a connection; EINPROGRESS says that it is under way.
 func (k *socket) connect(ap netip.AddrPort) error {
+	if !ap.IsValid() {
+		return k.disconnect()
+	}
 	fa, err := k.tcpipAddr(ap)
 	if err != nil {
 		return err
+	}
+	if k.v6only() && ap.Addr().Is4In6() {
+		return syscall.ENETUNREACH
 	}
 	dst := ap.Addr().Unmap()
 	if dst.IsUnspecified() {
@@ -254,7 +289,10 @@ func (k *socket) connect(ap netip.AddrPort) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.connecting {
-		return k.connectResultLocked()
+		return k.reportConnectLocked()
+	}
+	if k.stream() && k.tcpState() == tcpState(tcp.StateListen) {
+		return syscall.EISCONN
 	}
 	if k.stream() && k.tcpState().unconnected() {
 		src := k.bound.Addr().Unmap()
@@ -279,6 +317,9 @@ func (k *socket) connect(ap netip.AddrPort) error {
 		if err != nil {
 			return err
 		}
+		if rt.Type == Broadcast && !k.ep.SocketOptions().GetBroadcast() {
+			return syscall.EACCES
+		}
 		if !k.bound.IsValid() || k.bound.Addr().IsUnspecified() {
 			fa.NIC = l.id
 			if rt.Type == Local {
@@ -300,12 +341,36 @@ func (k *socket) connect(ap netip.AddrPort) error {
 	return err
 }
 
-// connectResult returns the result of a connect under way: EALREADY while there
-// is none, nil once, then EISCONN by netstack.
-func (k *socket) connectResult() error {
+// disconnect is connect to AF_UNSPEC: a datagram socket has no peer any more. A
+// netstack TCP endpoint cannot go back, so that only an unconnected one may ask.
+func (k *socket) disconnect() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.connectResultLocked()
+	if k.stream() {
+		if k.tcpState().unconnected() {
+			return nil
+		}
+		return syscall.EOPNOTSUPP
+	}
+	if err := errnoOf(k.ep.Disconnect()); err != nil {
+		return err
+	}
+	k.connected.Store(false)
+	return nil
+}
+
+// reportConnectLocked is what connect returns while one is under way or has ended:
+// EALREADY, then its result once.
+func (k *socket) reportConnectLocked() error {
+	err := k.connectResultLocked()
+	switch err {
+	case nil:
+		k.ep.Connect(tcpip.FullAddress{}) // netstack too has said it now: EISCONN from here on
+	case syscall.EALREADY:
+	default:
+		k.failed.Store(true)
+	}
+	return err
 }
 
 func (k *socket) connectResultLocked() error {
@@ -314,13 +379,13 @@ func (k *socket) connectResultLocked() error {
 		return syscall.EALREADY
 	case st == tcpState(tcp.StateError), st == tcpState(tcp.StateClose):
 		k.connecting = false
-		if err := errnoOf(k.ep.LastError()); err != nil {
+		if err := k.takeError(); err != nil {
 			return err
 		}
 		return syscall.ECONNABORTED
 	}
 	k.connecting = false
-	k.ep.LastError()
+	k.takeError()
 	return nil
 }
 
@@ -331,11 +396,50 @@ func (k *socket) connectBlocking(ap netip.AddrPort) error {
 		return err
 	}
 	return k.wait(false, waiter.WritableEvents, func() error {
-		if err := k.connectResult(); err != syscall.EALREADY {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if err := k.reportConnectLocked(); err != syscall.EALREADY {
 			return err
 		}
 		return syscall.EAGAIN
 	})
+}
+
+// fault returns the pending error of a connection that has ended, and leaves it
+// pending.
+func (k *socket) fault() error {
+	if p := k.pending.Load(); p != nil {
+		return *p
+	}
+	if st := k.tcpState(); k.stream() && st != tcpState(tcp.StateError) && st != tcpState(tcp.StateClose) {
+		return nil
+	}
+	if err := k.lastError(); err != nil {
+		k.pending.CompareAndSwap(nil, &err)
+		return err
+	}
+	return nil
+}
+
+// takeError returns the pending error and clears it.
+func (k *socket) takeError() error {
+	if p := k.pending.Swap(nil); p != nil {
+		return *p
+	}
+	return k.lastError()
+}
+
+// lastError takes the error from netstack, which keeps it in two places.
+func (k *socket) lastError() error {
+	err := errnoOf(k.ep.LastError())
+	if second := errnoOf(k.ep.LastError()); err == nil {
+		err = second
+	}
+	if err == syscall.ECONNABORTED {
+		// A reset that found this side in CLOSE-WAIT (Linux's tcp_reset).
+		err = syscall.EPIPE
+	}
+	return err
 }
 
 // tcpState is a TCP endpoint's state.
@@ -353,9 +457,18 @@ func (st tcpState) pending() bool {
 
 // recv reads into w what is there. from is set for datagrams.
 func (k *socket) recv(w io.Writer, peek bool) (res tcpip.ReadResult, err error) {
+	if k.pending.Load() != nil && k.ep.Readiness(waiter.ReadableEvents) != 0 {
+		if n, _ := k.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption); n == 0 {
+			return res, k.takeError()
+		}
+	}
 	res, terr := k.ep.Read(w, tcpip.ReadOptions{Peek: peek, NeedRemoteAddr: !k.stream()})
 	if terr != nil {
-		return res, errnoOf(terr)
+		err = errnoOf(terr)
+		if err == errEOF && k.failed.Load() {
+			err = syscall.ENOTCONN // Linux's socket is as if it never had tried
+		}
+		return res, err
 	}
 	if !peek {
 		k.ep.ModerateRecvBuf(res.Count)
@@ -373,9 +486,16 @@ func (k *socket) send(p tcpip.Payloader, to netip.AddrPort, flags int) (int, err
 	} else if to.IsValid() && k.tcpState().unconnected() {
 		return 0, syscall.EPIPE
 	}
+	if k.pending.Load() != nil {
+		return 0, k.takeError()
+	}
 	n, terr := k.ep.Write(p, opts)
 	if terr != nil {
-		return 0, errnoOf(terr)
+		err := errnoOf(terr)
+		if err == syscall.EPIPE {
+			k.takeError() // this is it
+		}
+		return 0, err
 	}
 	if n == 0 && p.Len() > 0 && k.stream() {
 		return 0, syscall.EAGAIN
@@ -439,6 +559,9 @@ func (k *socket) shutdown(how int) error {
 	default:
 		return syscall.EINVAL
 	}
+	if f&tcpip.ShutdownRead != 0 {
+		k.readShut.Store(true)
+	}
 	err := errnoOf(k.ep.Shutdown(f))
 	if err == nil {
 		k.wq.Notify(waiter.EventHUp | waiter.ReadableEvents | waiter.WritableEvents)
@@ -462,8 +585,19 @@ func (k *socket) remoteAddr() (netip.AddrPort, error) {
 	return k.sockaddr(fa), nil
 }
 
-// newEndpoint makes the netstack endpoint of a new socket.
+// Bounds of socket(2)'s arguments in Linux.
+const (
+	sockTypeMask = 0xf // SOCK_TYPE_MASK
+	sockMax      = 11  // SOCK_MAX: types are below
+	protoMax     = 263 // IPPROTO_MAX
+)
+
+// newEndpoint makes the netstack endpoint of a new socket. The order of the checks
+// is that of __sys_socket and inet_create.
 func (s *Stack) newEndpoint(domain, typ, proto int) (tcpip.Endpoint, *waiter.Queue, error) {
+	if typ&^(sockTypeMask|SOCK_NONBLOCK|SOCK_CLOEXEC) != 0 {
+		return nil, nil, syscall.EINVAL
+	}
 	np := ipv4.ProtocolNumber
 	switch domain {
 	case AF_INET:
@@ -472,16 +606,20 @@ func (s *Stack) newEndpoint(domain, typ, proto int) (tcpip.Endpoint, *waiter.Que
 	default:
 		return nil, nil, syscall.EAFNOSUPPORT
 	}
+	typ &= sockTypeMask
+	if typ >= sockMax || proto < 0 || proto >= protoMax {
+		return nil, nil, syscall.EINVAL
+	}
 	var tp tcpip.TransportProtocolNumber
 	switch typ {
 	case SOCK_STREAM:
 		tp = tcp.ProtocolNumber
-		if proto != 0 && proto != IPPROTO_TCP {
+		if proto != IPPROTO_IP && proto != IPPROTO_TCP {
 			return nil, nil, syscall.EPROTONOSUPPORT
 		}
 	case SOCK_DGRAM:
 		tp = udp.ProtocolNumber
-		if proto != 0 && proto != IPPROTO_UDP {
+		if proto != IPPROTO_IP && proto != IPPROTO_UDP {
 			return nil, nil, syscall.EPROTONOSUPPORT
 		}
 	default:

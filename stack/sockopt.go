@@ -3,6 +3,7 @@ package stack
 import (
 	"fmt"
 	"math"
+	"slices"
 	"syscall"
 	"time"
 
@@ -70,6 +71,12 @@ type Linger struct {
 // for its bookkeeping (socket(7)).
 const bufferOverhead = 2
 
+// mtuDiscover has netstack's strategies at Linux's values: IP_PMTUDISC_DONT is 0,
+// then WANT, DO and PROBE.
+var mtuDiscover = []tcpip.PMTUDStrategy{
+	tcpip.PMTUDiscoveryDont, tcpip.PMTUDiscoveryWant, tcpip.PMTUDiscoveryDo, tcpip.PMTUDiscoveryProbe,
+}
+
 // Limits of the keepalive options in Linux (tcp.h): MAX_TCP_KEEPIDLE and so on.
 const (
 	maxKeepIdle = 32767
@@ -122,6 +129,17 @@ func (y *Sys) Getsockopt(fd, level, name int) (any, error) {
 }
 
 func (k *socket) setsockopt(level, name int, value any) error {
+	err := k.setOption(level, name, value)
+	if st := k.tcpState(); err == nil && k.stream() && (st.unconnected() || st == tcpState(tcp.StateListen)) {
+		k.mu.Lock()
+		k.options = slices.DeleteFunc(slices.Clone(k.options), func(o option) bool { return o.level == level && o.name == name })
+		k.options = append(k.options, option{level, name, value})
+		k.mu.Unlock()
+	}
+	return err
+}
+
+func (k *socket) setOption(level, name int, value any) error {
 	switch v := value.(type) {
 	case string:
 		return k.setString(level, name, v)
@@ -129,7 +147,12 @@ func (k *socket) setsockopt(level, name int, value any) error {
 		if level != SOL_SOCKET || name != SO_LINGER {
 			return syscall.EINVAL
 		}
-		k.ep.SocketOptions().SetLinger(tcpip.LingerOption{Enabled: v.OnOff != 0, Timeout: time.Duration(v.Linger) * time.Second})
+		o := k.ep.SocketOptions()
+		l := o.GetLinger()
+		if l.Enabled = v.OnOff != 0; l.Enabled {
+			l.Timeout = time.Duration(v.Linger) * time.Second
+		}
+		o.SetLinger(l)
 		return nil
 	case int:
 		return k.setInt(level, name, v)
@@ -145,7 +168,11 @@ func (k *socket) setsockopt(level, name int, value any) error {
 
 func (k *socket) setString(level, name int, v string) error {
 	switch {
-	case level == SOL_TCP && name == TCP_CONGESTION && k.stream():
+	case level == SOL_TCP && !k.stream():
+		return syscall.ENOPROTOOPT
+	case level == SOL_TCP && name == TCP_CONGESTION && v == "":
+		return syscall.EINVAL
+	case level == SOL_TCP && name == TCP_CONGESTION:
 		o := tcpip.CongestionControlOption(v)
 		return errnoOf(k.ep.SetSockOpt(&o))
 	case level == SOL_SOCKET && name == SO_BINDTODEVICE:
@@ -196,12 +223,15 @@ func (k *socket) setInt(level, name, v int) error {
 		case IP_TOS:
 			return errnoOf(k.ep.SetSockOptInt(tcpip.IPv4TOSOption, v&0xff))
 		case IP_MTU_DISCOVER:
-			if v < 0 || v > int(tcpip.PMTUDiscoveryProbe) {
+			if v < 0 || v >= len(mtuDiscover) {
 				return syscall.EINVAL
 			}
-			return errnoOf(k.ep.SetSockOptInt(tcpip.MTUDiscoverOption, v))
-		case IP_FREEBIND, IP_TRANSPARENT:
+			return errnoOf(k.ep.SetSockOptInt(tcpip.MTUDiscoverOption, int(mtuDiscover[v])))
+		case IP_FREEBIND:
 			k.freebind.Store(v != 0)
+			return nil
+		case IP_TRANSPARENT:
+			k.transparent.Store(v != 0)
 			return nil
 		}
 		return syscall.ENOPROTOOPT
@@ -229,14 +259,17 @@ func (k *socket) setInt(level, name, v int) error {
 				return syscall.EINVAL
 			}
 			return errnoOf(k.ep.SetSockOptInt(tcpip.IPv6TrafficClassOption, max(v, 0)))
-		case IPV6_FREEBIND, IPV6_TRANSPARENT:
+		case IPV6_FREEBIND:
 			k.freebind.Store(v != 0)
+			return nil
+		case IPV6_TRANSPARENT:
+			k.transparent.Store(v != 0)
 			return nil
 		}
 		return syscall.ENOPROTOOPT
 	case SOL_TCP:
 		if !k.stream() {
-			return syscall.EOPNOTSUPP
+			return syscall.ENOPROTOOPT
 		}
 		return k.setTCP(name, v)
 	}
@@ -383,13 +416,16 @@ func (k *socket) getsockopt(level, name int) (any, error) {
 		case IP_TOS:
 			return intOpt(tcpip.IPv4TOSOption)
 		case IP_MTU_DISCOVER:
-			return intOpt(tcpip.MTUDiscoverOption)
-		case IP_FREEBIND, IP_TRANSPARENT:
+			v, err := k.ep.GetSockOptInt(tcpip.MTUDiscoverOption)
+			return slices.Index(mtuDiscover, tcpip.PMTUDStrategy(v)), errnoOf(err)
+		case IP_FREEBIND:
 			return flag(k.freebind.Load())
+		case IP_TRANSPARENT:
+			return flag(k.transparent.Load())
 		}
 	case SOL_IPV6:
 		if k.domain != AF_INET6 {
-			return nil, syscall.ENOPROTOOPT
+			return nil, syscall.EOPNOTSUPP
 		}
 		switch name {
 		case IPV6_V6ONLY:
@@ -402,14 +438,18 @@ func (k *socket) getsockopt(level, name int) (any, error) {
 			return v, errnoOf(err)
 		case IPV6_TCLASS:
 			return intOpt(tcpip.IPv6TrafficClassOption)
-		case IPV6_FREEBIND, IPV6_TRANSPARENT:
+		case IPV6_FREEBIND:
 			return flag(k.freebind.Load())
+		case IPV6_TRANSPARENT:
+			return flag(k.transparent.Load())
 		}
 	case SOL_TCP:
 		if !k.stream() {
 			return nil, syscall.EOPNOTSUPP
 		}
 		return k.getTCP(name)
+	default:
+		return nil, syscall.EOPNOTSUPP
 	}
 	return nil, syscall.ENOPROTOOPT
 }
@@ -453,6 +493,9 @@ func (k *socket) getTCP(name int) (any, error) {
 	case TCP_LINGER2:
 		var d tcpip.TCPLingerTimeoutOption
 		err := k.ep.GetSockOpt(&d)
+		if d < 0 {
+			return -1, errnoOf(err)
+		}
 		return int(time.Duration(d) / time.Second), errnoOf(err)
 	case TCP_DEFER_ACCEPT:
 		var d tcpip.TCPDeferAcceptOption
@@ -462,6 +505,9 @@ func (k *socket) getTCP(name int) (any, error) {
 		var d tcpip.TCPUserTimeoutOption
 		err := k.ep.GetSockOpt(&d)
 		return int(time.Duration(d) / time.Millisecond), errnoOf(err)
+	case TCP_WINDOW_CLAMP:
+		v, err := k.ep.GetSockOptInt(tcpip.TCPWindowClampOption)
+		return v, errnoOf(err)
 	case TCP_CONGESTION:
 		var v tcpip.CongestionControlOption
 		err := k.ep.GetSockOpt(&v)
@@ -482,7 +528,7 @@ func (k *socket) soError() error {
 		}
 		return nil
 	}
-	return errnoOf(k.ep.LastError())
+	return k.takeError()
 }
 
 func levelName(level int) string {

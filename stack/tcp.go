@@ -81,9 +81,9 @@ func (c TCPConfig) apply(ns *stack.Stack) tcpip.Error {
 		recovery = 0
 	}
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
-	// net/http and most servers write whole messages: Nagle's delay (RFC 896)
-	// would only add a round trip, as Go's net package holds too.
-	delay := tcpip.TCPDelayEnabled(false)
+	// Sockets start with Nagle's algorithm (RFC 896), as Linux's do; the net API
+	// turns it off for each connection, as Go's net package does.
+	delay := tcpip.TCPDelayEnabled(true)
 	tw := tcpip.TCPTimeWaitTimeoutOption(c.TimeWait)
 	// A new connection may take over a client port in TIME-WAIT whose timestamp
 	// is a second old (RFC 6191), as Linux's tcp_tw_reuse=1 does.

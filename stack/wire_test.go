@@ -146,3 +146,18 @@ func echo(t tb, src, dst netip.Addr, data string) []byte {
 	h.SetNetworkLayerForChecksum(ip.(gopacket.NetworkLayer))
 	return serialize(t, ip, h, &layers.ICMPv6Echo{Identifier: 7, SeqNumber: 1}, gopacket.Payload(data))
 }
+
+// handshake opens a connection from the far end, and returns the sequence number
+// that the stack expects to be acknowledged next.
+func (w *wire) handshake(t tb, f FourTuple, seq uint32) (ack uint32) {
+	t.Helper()
+	got := w.ask(t, segment(t, f, packet.SYN, seq, 0, ""))
+	if got == nil || got.TCP == nil || got.TCP.Flags != packet.SYN|packet.ACK || got.TCP.Ack != seq+1 {
+		t.Fatalf("SYN of %v was answered by %v", f, got)
+	}
+	ack = got.TCP.Seq + 1
+	if got := w.ask(t, segment(t, f, packet.ACK, seq+1, ack, "")); got != nil {
+		t.Fatalf("the handshake's last ACK was answered by %v", got)
+	}
+	return ack
+}
