@@ -46,6 +46,7 @@ type site struct {
 	contestant     *contestant
 	server, client *agent
 	relay          *exec.Cmd // slirp4netns or pasta
+	relayOutput    *bytes.Buffer
 	target         netip.Addr
 	sources        []netip.Addr // the client's addresses
 	dev            string       // the client's interface; may be empty
@@ -73,11 +74,39 @@ func startSite(ctx context.Context, c *contestant, set setting, files int) (s *s
 	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("no answer for %v", startTimeout))
 	defer cancel()
 	s = &site{setting: set, contestant: c, files: files}
-	if err := c.start(ctx, s); err != nil {
+	if err = c.start(ctx, s); err == nil {
+		err = s.reach(ctx)
+	}
+	if err != nil {
 		s.close()
+		if s.relay != nil {
+			err = fmt.Errorf("%w: %s", err, strings.TrimSpace(s.relayOutput.String()))
+		}
 		return nil, err
 	}
 	return s, nil
+}
+
+// A new site is tried at once and then every so often, for 5 s: duplicate address
+// detection of a relay's IPv6 addresses takes up to two, and until the kernel has
+// noticed that a link is up, what is sent on it is lost.
+const (
+	reachTries = 250
+	reachPause = 20 * time.Millisecond
+)
+
+// reach waits until the client can reach the server.
+func (s *site) reach(ctx context.Context) (err error) {
+	for range reachTries {
+		if err = s.client.call(ctx, "load", load{Kind: loadEcho, N: 1, Target: s.target, Duration: time.Millisecond}, nil); err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		time.Sleep(reachPause)
+	}
+	return fmt.Errorf("the server cannot be reached: %w", err)
 }
 
 func (s *site) close() {
@@ -254,7 +283,7 @@ func startSlirp(ctx context.Context, s *site) error {
 	return inOrder(
 		func() error { return s.server.call(ctx, "dev", devArgs{Dev: "lo"}, nil) },
 		func() error { return s.server.call(ctx, "serve", serveArgs{On: onKernel}, nil) },
-		func() error { return s.startRelay(ctx, path, args) },
+		func() error { return s.startRelay(path, args) },
 	)
 }
 
@@ -284,7 +313,7 @@ func startPasta(ctx context.Context, s *site) error {
 		func() error { return s.server.call(ctx, "dev", host, nil) },
 		func() error { return s.server.call(ctx, "serve", serveArgs{On: onKernel}, nil) },
 		func() error {
-			return s.startRelay(ctx, path, []string{
+			return s.startRelay(path, []string{
 				"--foreground", "--quiet", "--config-net", "--netns-only", "--runas", "0", "--mtu", strconv.Itoa(relayMTU),
 				"--interface", s.dev, "--ns-ifname", s.dev,
 				"-t", "none", "-u", "none", "-T", "none", "-U", "none",
@@ -319,16 +348,8 @@ func lookRelay(name, pkg string) (string, error) {
 // of exec.Cmd's ExtraFiles.
 const relayNetns = 3
 
-// A relay is tried at once and then every so often, for 5 s: duplicate address
-// detection of its IPv6 addresses takes up to two.
-const (
-	relayTries = 250
-	relayPause = 20 * time.Millisecond
-)
-
-// startRelay starts a relay in the server's namespace, and waits until the server
-// can be reached through it.
-func (s *site) startRelay(ctx context.Context, path string, args []string) error {
+// startRelay starts a relay in the server's namespace.
+func (s *site) startRelay(path string, args []string) error {
 	var output bytes.Buffer
 	relay := exec.Command(path, args...)
 	relay.Stdout, relay.Stderr = &output, &output
@@ -342,18 +363,6 @@ func (s *site) startRelay(ctx context.Context, path string, args []string) error
 	if err := startIn(relay, s.server.pid()); err != nil {
 		return err
 	}
-	s.relay = relay
-	for range relayTries {
-		if err = s.client.call(ctx, "load", load{Kind: loadEcho, N: 1, Target: s.target, Duration: time.Millisecond}, nil); err == nil {
-			return nil
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		time.Sleep(relayPause)
-	}
-	relay.Process.Kill()
-	relay.Wait()
-	s.relay = nil
-	return fmt.Errorf("%s: the server cannot be reached: %w: %s", path, err, strings.TrimSpace(output.String()))
+	s.relay, s.relayOutput = relay, &output
+	return nil
 }
