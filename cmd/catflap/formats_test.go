@@ -190,6 +190,36 @@ udp   ESTAB      0      0           10.9.0.2:53       10.9.0.1:4242
 	}
 }
 
+func TestTimerFormat(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		200 * time.Millisecond: "200ms", 5*time.Second + 7*time.Millisecond: "5.007ms", 5 * time.Second: "5sec", 14900 * time.Millisecond: "14sec",
+		90*time.Second + time.Millisecond: "1min30sec", 2*time.Hour - time.Second: "119min", -time.Second: "", 0: "",
+	} {
+		if got := ssDuration(d); got != want {
+			t.Errorf("ss writes %v as %q; want %q", d, got, want)
+		}
+	}
+	keep := stack.SocketInfo{Network: "tcp", State: "ESTABLISHED", Timer: &stack.Timer{Name: "keepalive", Expires: 14345 * time.Millisecond, Retrans: 2}}
+	resend := stack.SocketInfo{Network: "tcp", State: "ESTABLISHED", Timer: &stack.Timer{Name: "on", Expires: 200 * time.Millisecond, Retrans: 1}}
+	for _, tc := range []struct {
+		k           stack.SocketInfo
+		ss, netstat string
+	}{
+		{keep, "timer:(keepalive,14sec,2)", "keepalive (14.35/0/2)"},
+		{resend, "timer:(on,200ms,1)", "on (0.20/1/0)"},
+	} {
+		if got := ssTimer(tc.k.Timer); got != tc.ss {
+			t.Errorf("ss -o: %s; want %s", got, tc.ss)
+		}
+		if got := netstatTimer(tc.k); got != tc.netstat {
+			t.Errorf("netstat -o: %s; want %s", got, tc.netstat)
+		}
+	}
+	if got := netstatTimer(stack.SocketInfo{State: "LISTEN"}); got != "off (0.00/0/0)" {
+		t.Errorf("netstat -o, no timer: %s", got)
+	}
+}
+
 func TestSocketSelection(t *testing.T) {
 	waitingStates := func(st string) bool { return st == "TIME-WAIT" || st == "SYN-RECEIVED" }
 	for _, tc := range []struct {

@@ -119,6 +119,9 @@ func (t *netstatTable) print(w io.Writer, ks []stack.SocketInfo) error {
 			}
 			fmt.Fprintf(b, " %-20s", owner)
 		}
+		if t.flags.timers {
+			fmt.Fprint(b, " "+netstatTimer(k))
+		}
 		fmt.Fprintln(b)
 	}
 	return b.Flush()

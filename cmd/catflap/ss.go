@@ -168,11 +168,14 @@ func (t *ssTable) host(k stack.SocketInfo, a netip.Addr) string {
 	return host + ":"
 }
 
-// rest is the column Process: who has the socket.
+// rest is the column Process: who has the socket, and which timer runs.
 func (t *ssTable) rest(k stack.SocketInfo) string {
 	s := ""
 	if t.flags.processes && k.FD >= 0 {
 		s += fmt.Sprintf(" users:((%q,pid=%d,fd=%d))", t.info.Command, t.info.PID, k.FD)
+	}
+	if t.flags.timers && k.Timer != nil {
+		s += " " + ssTimer(k.Timer)
 	}
 	return s
 }
@@ -198,6 +201,9 @@ func (t *ssTable) tcp(i *stack.TCPInfo) string {
 		bits := float64(i.SndCwnd) * float64(i.SndMSS) * 8
 		add(true, "send %sbps", t.rate(bits*1e6/float64(us)))
 	}
+	add(i.Unacked > 0, "unacked:%d", i.Unacked)
+	add(i.Sacked > 0, "sacked:%d", i.Sacked)
+	add(i.SndWnd > 0, "snd_wnd:%d", i.SndWnd)
 	return strings.Join(f, " ")
 }
 
