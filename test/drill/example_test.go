@@ -73,5 +73,5 @@ func ExampleRunFiles() {
 	if err := report.WriteText(os.Stdout, false); err != nil {
 		panic(err)
 	}
-	// Output: 1 passed; 1 scripts in 0s
+	// Output: 1 passed; 1 script in 0s
 }

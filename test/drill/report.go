@@ -53,7 +53,11 @@ func (r Report) Summary() string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, s.text))
 		}
 	}
-	return fmt.Sprintf("%s; %d scripts in %s", strings.Join(parts, ", "), len(r.Results), r.Wall.Round(time.Millisecond))
+	scripts := "scripts"
+	if len(r.Results) == 1 {
+		scripts = "script"
+	}
+	return fmt.Sprintf("%s; %d %s in %s", strings.Join(parts, ", "), len(r.Results), scripts, r.Wall.Round(time.Millisecond))
 }
 
 // WriteText writes a line for each result, failures with all that is known of them, and the summary. Results that need

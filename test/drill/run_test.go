@@ -90,7 +90,7 @@ func TestMessages(t *testing.T) {
 		{"assertion", handshake + "+0 %{ assert tcpi_snd_cwnd == 11, 'initial window' }%\n", drill.Failed, []string{
 			"x.pkt:8: assertion failed (tcpi_snd_cwnd = 10): initial window\n",
 		}},
-		{"option value", handshake + "+0 getsockopt(4, SOL_TCP, TCP_NODELAY, [0], [4]) = 0\n", drill.Failed, []string{"x.pkt:8: getsockopt gave [1], expected [0]\n"}},
+		{"option value", handshake + "+0 getsockopt(4, SOL_TCP, TCP_NODELAY, [1], [4]) = 0\n", drill.Failed, []string{"x.pkt:8: getsockopt gave [0], expected [1]\n"}},
 		{"poll", handshake + "+0 poll([{fd=4, events=POLLIN|POLLOUT, revents=POLLIN}], 1, 0) = 1\n", drill.Failed, []string{
 			"x.pkt:8: poll gave revents=POLLOUT for fd 4, expected POLLIN\n",
 		}},
@@ -140,7 +140,8 @@ func TestForms(t *testing.T) {
 			+0 > . 1:1(0) ack 1`,
 		"several segments for one expected": handshake + `+0 write(4, ..., 2500) = 2500
 			+0 > P. 1:2501(2500) ack 1`,
-		"vectors and messages": handshake + `+0 writev(4, [{..., 100}, {..., 50}], 2) = 150
+		"vectors and messages": handshake + `+0 setsockopt(4, SOL_TCP, TCP_NODELAY, [1], 4) = 0
+			+0 writev(4, [{..., 100}, {..., 50}], 2) = 150
 			+0 > P. 1:151(150) ack 1
 			+0 sendmsg(4, {msg_name(...)=..., msg_iov(1)=[{..., 20}], msg_flags=0}, 0) = 20
 			+0 > P. 151:171(20) ack 1

@@ -280,30 +280,33 @@ func (set *settings) command(line string) error {
 	return fmt.Errorf("shell commands are not run; only these are understood: sysctl, set_sysctls.py, defaults.sh, sysctl_restore, ip tcp_metrics flush, ethtool -K … off")
 }
 
-// withoutEffect are settings of Linux's TCP that have nothing to do here when they have these values ("*": any), with the
-// reason in the comment beside each.
+// withoutEffect are settings of Linux's TCP for which nothing need be done here when they have these values, "*" for any:
+// because the stack is so anyway, or because the value makes no difference on this link.
 var withoutEffect = map[string][]string{
-	"tcp_timestamps":                     {"1"},      // the stack always offers and takes them
-	"tcp_window_scaling":                 {"1"},      // as well
-	"tcp_dsack":                          {"*"},      // the stack never sends one (RFC 2883)
-	"tcp_fack":                           {"*"},      // obsolete in Linux too
-	"tcp_frto":                           {"*"},      // how a timeout proves spurious is the stack's own choice
-	"tcp_reordering":                     {"3"},      // RFC 5681's, the stack's own
-	"tcp_ecn":                            {"0"},      // there is no ECN
-	"tcp_ecn_option":                     {"*"},      // as well
-	"tcp_fastopen":                       {"0"},      // there is no Fast Open
-	"tcp_fastopen_key":                   {"*"},      // as well
-	"tcp_syncookies":                     {"0", "1"}, // cookies when the queue is full
-	"tcp_tso_win_divisor":                {"*"},      // no segmentation offload on this link
-	"tcp_min_tso_segs":                   {"*"},      // as well
-	"tcp_pacing_ss_ratio":                {"*"},      // the stack does not pace
-	"tcp_pacing_ca_ratio":                {"*"},      // as well
-	"tcp_notsent_lowat":                  {"4294967295", "-1"},
-	"tcp_slow_start_after_idle":          {"0"},
-	"tcp_no_metrics_save":                {"*"}, // nothing is saved
-	"tcp_mtu_probing":                    {"0"},
-	"tcp_autocorking":                    {"0"},
-	"tcp_invalid_ratelimit":              {"*"},
+	// What the stack always does.
+	"tcp_timestamps":            {"1"},
+	"tcp_window_scaling":        {"1"},
+	"tcp_slow_start_after_idle": {"1"},
+	"tcp_syncookies":            {"0", "1"}, // cookies only when the queue is full
+	"tcp_reordering":            {"3"},
+	// What it never does.
+	"tcp_dsack":             {"0"},
+	"tcp_ecn":               {"0"},
+	"tcp_fastopen":          {"0"},
+	"tcp_mtu_probing":       {"0"},
+	"tcp_autocorking":       {"0"},
+	"tcp_notsent_lowat":     {"4294967295", "-1"},
+	"tcp_no_metrics_save":   {"1"},
+	"tcp_frto":              {"*"}, // how a timeout proves spurious shows in no packet that scripts look at
+	"tcp_fack":              {"*"}, // without meaning in Linux since 4.15
+	"tcp_ecn_option":        {"*"}, // nothing without ECN
+	"tcp_fastopen_key":      {"*"}, // nothing without Fast Open
+	"tcp_tso_win_divisor":   {"*"}, // nothing without segmentation offload
+	"tcp_min_tso_segs":      {"*"},
+	"tcp_pacing_ss_ratio":   {"*"}, // nothing without pacing
+	"tcp_pacing_ca_ratio":   {"*"},
+	"tcp_invalid_ratelimit": {"500"},
+
 	"tcp_fastopen_blackhole_timeout_sec": {"*"},
 }
 
