@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"fmt"
 	"io"
 	"net/netip"
 	"syscall"
@@ -90,8 +91,6 @@ func (y *Sys) accept(k *socket, flags int) (n *socket, err error) {
 		addr, size, ret := text("NULL"), text("NULL"), int64(-1)
 		if err == nil {
 			addr, size, ret = sockaddrArg(n.peer), acceptLen(n.peer), int64(n.fd)
-		} else {
-			addr, size = text("0xc000000000"), text("[112]")
 		}
 		c.end(ret, err, num(k.fd), addr, size, text(sockFlags(flags)))
 	}
@@ -116,7 +115,7 @@ func (y *Sys) Connect(fd int, addr netip.AddrPort) error {
 func (y *Sys) Read(fd int, b []byte) (int, error) {
 	k, err := y.socket(fd)
 	if err != nil {
-		return y.failed("read", fd, len(b), err)
+		return y.failed("read", fd, b, err)
 	}
 	w := tcpip.SliceWriter(b)
 	return y.read(k, &w, b)
@@ -125,7 +124,9 @@ func (y *Sys) Read(fd int, b []byte) (int, error) {
 // read is Read on a socket; w writes to b.
 func (y *Sys) read(k *socket, w io.Writer, b []byte) (n int, err error) {
 	c := y.begin("read")
-	n, err = k.recv1(w, len(b), 0)
+	if n, err = k.recv1(w, len(b), 0); err != nil {
+		n = -1
+	}
 	if c != nil {
 		c.end(int64(n), err, num(k.fd), data(b, n), num(len(b)))
 	}
@@ -152,7 +153,7 @@ func (k *socket) recv1(w io.Writer, want, flags int) (n int, err error) {
 func (y *Sys) Write(fd int, b []byte) (int, error) {
 	k, err := y.socket(fd)
 	if err != nil {
-		return y.failed("write", fd, len(b), err)
+		return y.failed("write", fd, b, err)
 	}
 	c := y.begin("write")
 	n, err := k.sendAll(b, netip.AddrPort{}, 0)
@@ -163,12 +164,16 @@ func (y *Sys) Write(fd int, b []byte) (int, error) {
 }
 
 // failed reports a read or write on what is no socket.
-func (y *Sys) failed(name string, fd, size int, err error) (int, error) {
-	if err == syscall.ENOTSOCK && (name == "read" || name == "write") {
+func (y *Sys) failed(name string, fd int, b []byte, err error) (int, error) {
+	if err == syscall.ENOTSOCK {
 		err = syscall.EINVAL // an epoll
 	}
 	if c := y.begin(name); c != nil {
-		c.end(-1, err, num(fd), text("0xc000000000"), num(size))
+		buf := bufAddr(b)
+		if name == "write" {
+			buf = data(b, len(b))
+		}
+		c.end(-1, err, num(fd), buf, num(len(b)))
 	}
 	return -1, err
 }
@@ -222,8 +227,10 @@ func (y *Sys) Sendto(fd int, b []byte, flags int, to netip.AddrPort) (int, error
 func (y *Sys) Recvfrom(fd int, b []byte, flags int) (int, netip.AddrPort, error) {
 	k, err := y.socket(fd)
 	if err != nil {
-		n, err := y.failed("recvfrom", fd, len(b), err)
-		return n, netip.AddrPort{}, err
+		if c := y.begin("recvfrom"); c != nil {
+			c.end(-1, err, num(fd), bufAddr(b), num(len(b)), text(msgFlags(flags)), text("NULL"), text("NULL"))
+		}
+		return -1, netip.AddrPort{}, err
 	}
 	return y.recvfrom(k, b, flags)
 }
@@ -339,7 +346,7 @@ func (y *Sys) Sendmsg(fd int, m *Msg, flags int) (int, error) {
 		n, err = k.sendAll(all, m.Name, flags)
 	}
 	if c != nil {
-		c.end(int64(n), err, num(fd), msgArg(m, m.size()), text(msgFlags(flags)))
+		c.end(int64(n), err, num(fd), msgArg(m, m.size(), false), text(msgFlags(flags)))
 	}
 	return n, err
 }
@@ -349,7 +356,7 @@ func (y *Sys) Recvmsg(fd int, m *Msg, flags int) (int, error) {
 	c := y.begin("recvmsg")
 	n, err := y.recvmsg(fd, m, flags)
 	if c != nil {
-		c.end(int64(n), err, num(fd), msgArg(m, n), text(msgFlags(flags)))
+		c.end(int64(n), err, num(fd), msgArg(m, n, true), text(msgFlags(flags)))
 	}
 	return n, err
 }
@@ -433,7 +440,7 @@ func (y *Sys) Getsockname(fd int) (netip.AddrPort, error) {
 		a = k.localAddr()
 	}
 	if c != nil {
-		c.end(0, err, num(fd), sockaddrArg(a), acceptLen(a))
+		c.endName(fd, a, err)
 	}
 	return a, err
 }
@@ -447,9 +454,17 @@ func (y *Sys) Getpeername(fd int) (netip.AddrPort, error) {
 		a, err = k.remoteAddr()
 	}
 	if c != nil {
-		c.end(0, err, num(fd), sockaddrArg(a), acceptLen(a))
+		c.endName(fd, a, err)
 	}
 	return a, err
+}
+
+func (c *call) endName(fd int, a netip.AddrPort, err error) {
+	if err != nil {
+		c.end(-1, err, num(fd), text("NULL"), text("NULL"))
+		return
+	}
+	c.end(0, nil, num(fd), sockaddrArg(a), acceptLen(a))
 }
 
 // Fcntl gets or sets the file status flags: fcntl(2) with F_GETFL and F_SETFL.
@@ -476,6 +491,8 @@ func (y *Sys) Fcntl(fd, cmd, arg int) (int, error) {
 		args := []CallArg{num(fd), text(fcntlName(cmd))}
 		if cmd == F_SETFL {
 			args = append(args, text(openFlags(arg)))
+		} else if err == nil {
+			c.ev.Result = fmt.Sprintf("%#x (flags %s)", ret, openFlags(ret))
 		}
 		c.end(int64(ret), err, args...)
 	}

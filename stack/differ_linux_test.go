@@ -91,7 +91,10 @@ func (kernel) Sendto(fd int, b []byte, flags int, to netip.AddrPort) (int, error
 	if to.IsValid() {
 		sa = toSockaddr(to)
 	}
-	return unix.SendmsgN(fd, b, nil, sa, flags)
+	if err := unix.Sendto(fd, b, flags, sa); err != nil {
+		return -1, err
+	}
+	return len(b), nil // scripts send little at a time
 }
 func (kernel) Recvfrom(fd int, b []byte, flags int) (int, netip.AddrPort, error) {
 	n, sa, err := unix.Recvfrom(fd, b, flags)

@@ -51,6 +51,7 @@ type CallEvent struct {
 	Name     string        `json:"name"`
 	Args     []CallArg     `json:"args"`
 	Ret      int64         `json:"ret"`
+	Result   string        `json:"result,omitempty"` // Ret as strace(1) writes it, where that is more than a number
 	Errno    syscall.Errno `json:"-"`
 	Error    string        `json:"error,omitempty"` // errno's name, such as EADDRINUSE
 	Start    time.Time     `json:"start"`           // by the stack's clock

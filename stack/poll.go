@@ -1,6 +1,9 @@
 package stack
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -105,6 +108,50 @@ func (w waker) NotifyEvent(waiter.EventMask) {
 // Poll waits until one of fds is ready, and returns how many are: poll(2). A
 // negative timeout means without end. Entries with negative FD are passed over.
 func (y *Sys) Poll(fds []PollFD, timeout time.Duration) (int, error) {
+	c := y.begin("poll")
+	var asked string
+	if c != nil {
+		asked = pollArg(fds, "events", func(p PollFD) int { return p.Events })
+	}
+	n, err := y.poll(fds, timeout)
+	if c != nil {
+		switch {
+		case err == nil && n == 0:
+			c.ev.Result = "0 (Timeout)"
+		case err == nil:
+			found := slices.DeleteFunc(slices.Clone(fds), func(p PollFD) bool { return p.Revents == 0 })
+			c.ev.Result = itoa(n) + " (" + pollArg(found, "revents", func(p PollFD) int { return p.Revents }) + ")"
+		}
+		c.end(int64(n), err, text(asked), num(len(fds)), num(millis(timeout)))
+	}
+	return n, err
+}
+
+// millis is a timeout as poll(2) takes it.
+func millis(d time.Duration) int {
+	if d < 0 {
+		return -1
+	}
+	return int((d + time.Millisecond - 1) / time.Millisecond)
+}
+
+func pollArg(fds []PollFD, name string, events func(PollFD) int) string {
+	var b strings.Builder
+	for i, p := range fds {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "{fd=%d", p.FD)
+		if p.FD >= 0 {
+			fmt.Fprintf(&b, ", %s=%s", name, flagNames(events(p), "0", POLLIN, "POLLIN", POLLPRI, "POLLPRI", POLLOUT, "POLLOUT",
+				POLLERR, "POLLERR", POLLHUP, "POLLHUP", POLLNVAL, "POLLNVAL", POLLRDHUP, "POLLRDHUP"))
+		}
+		b.WriteByte('}')
+	}
+	return "[" + b.String() + "]"
+}
+
+func (y *Sys) poll(fds []PollFD, timeout time.Duration) (int, error) {
 	w := make(waker, 1)
 	scan := func() (n int) {
 		for i := range fds {
@@ -247,7 +294,7 @@ func (y *Sys) EpollCtl(epfd, op, fd int, ev EpollEvent) error {
 	if c != nil {
 		e := "NULL"
 		if op != EPOLL_CTL_DEL {
-			e = "{events=" + epollNames(ev.Events) + ", data=" + itoa(int(ev.Data)) + "}"
+			e = ev.text()
 		}
 		c.end(0, err, num(epfd), text(epollOp(op)), num(fd), text(e))
 	}
@@ -309,6 +356,27 @@ func (y *Sys) epollCtl(epfd, op, fd int, ev EpollEvent) error {
 // EpollWait waits for events and fills evs: epoll_wait(2). A negative timeout
 // means without end.
 func (y *Sys) EpollWait(epfd int, evs []EpollEvent, timeout time.Duration) (int, error) {
+	c := y.begin("epoll_wait")
+	n, err := y.epollWait(epfd, evs, timeout)
+	if c != nil {
+		found := bufAddr(evs)
+		if err == nil {
+			var list []string
+			for _, ev := range evs[:n] {
+				list = append(list, ev.text())
+			}
+			found = text("[" + strings.Join(list, ", ") + "]")
+		}
+		c.end(int64(n), err, num(epfd), found, num(len(evs)), num(millis(timeout)))
+	}
+	return n, err
+}
+
+func (ev EpollEvent) text() string {
+	return fmt.Sprintf("{events=%s, data={u32=%d, u64=%d}}", epollNames(ev.Events), uint32(ev.Data), ev.Data)
+}
+
+func (y *Sys) epollWait(epfd int, evs []EpollEvent, timeout time.Duration) (int, error) {
 	e, err := y.epoll(epfd)
 	if err != nil {
 		return -1, err

@@ -37,10 +37,18 @@ func itoa(n int) string { return strconv.Itoa(n) }
 func text(s string) CallArg { return CallArg{Text: s} }
 func num(n int) CallArg     { return CallArg{Text: itoa(n)} }
 
+// bufAddr is where a buffer is: what strace shows of one that was not filled.
+func bufAddr[T any](b []T) CallArg {
+	if b == nil {
+		return text("NULL")
+	}
+	return text(fmt.Sprintf("%p", b))
+}
+
 // data is a buffer of which n bytes were transferred. Nothing was if n < 0.
 func data(b []byte, n int) CallArg {
 	if n < 0 {
-		return text("0xc000000000")
+		return bufAddr(b)
 	}
 	return CallArg{Buf: true, Len: n, Data: append([]byte(nil), b[:min(n, len(b), maxEventBytes)]...)}
 }
@@ -68,10 +76,14 @@ func sockaddrLen(ap netip.AddrPort) CallArg { return num(addrLen(ap)) }
 // acceptLen is a value-result length: room for any address, and what was used.
 func acceptLen(ap netip.AddrPort) CallArg { return text(fmt.Sprintf("[112 => %d]", addrLen(ap))) }
 
-func msgArg(m *Msg, n int) CallArg {
+func msgArg(m *Msg, n int, received bool) CallArg {
 	name := "msg_name=NULL, msg_namelen=0"
 	if m.Name.IsValid() {
-		name = fmt.Sprintf("msg_name=%s, msg_namelen=%d", sockaddrArg(m.Name).Text, addrLen(m.Name))
+		size := itoa(addrLen(m.Name))
+		if received {
+			size = "112 => " + size // room for any address, and what was used
+		}
+		name = fmt.Sprintf("msg_name=%s, msg_namelen=%s", sockaddrArg(m.Name).Text, size)
 	}
 	var iov []string
 	for _, b := range m.Buffers {
@@ -105,7 +117,11 @@ func (c *CallEvent) Format(size int) string {
 	for b.Len() < 39 {
 		b.WriteByte(' ')
 	}
-	fmt.Fprintf(&b, " = %d", c.Ret)
+	if c.Result != "" {
+		b.WriteString(" = " + c.Result)
+	} else {
+		fmt.Fprintf(&b, " = %d", c.Ret)
+	}
 	if c.Error != "" {
 		fmt.Fprintf(&b, " %s (%s)", c.Error, errnoText[c.Error])
 	}
@@ -139,7 +155,7 @@ func Quote(data []byte, total, size int) string {
 			switch {
 			case c >= ' ' && c < 0x7f:
 				b.WriteByte(c)
-			case i+1 < len(data) && data[i+1] >= '0' && data[i+1] <= '9':
+			case i+1 < len(data) && data[i+1] >= '0' && data[i+1] <= '7':
 				fmt.Fprintf(&b, `\%03o`, c)
 			default:
 				fmt.Fprintf(&b, `\%o`, c)
@@ -219,7 +235,14 @@ func msgFlags(f int) string {
 }
 
 func openFlags(f int) string {
-	return flagNames(f, "O_RDONLY", O_RDWR, "O_RDWR", O_NONBLOCK, "O_NONBLOCK")
+	mode := "O_RDONLY"
+	if f&O_RDWR != 0 {
+		mode = "O_RDWR"
+	}
+	if f &^= O_RDWR; f == 0 {
+		return mode
+	}
+	return mode + "|" + flagNames(f, "", O_NONBLOCK, "O_NONBLOCK")
 }
 
 func shutName(how int) string {
