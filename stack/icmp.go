@@ -102,9 +102,8 @@ func isICMPErrorOrFragment(proto tcpip.NetworkProtocolNumber, b []byte) bool {
 		p := b[h.HeaderLength():]
 		return h.TransportProtocol() == header.ICMPv4ProtocolNumber && (len(p) < 1 || header.ICMPv4Type(p[0]) != header.ICMPv4Echo)
 	}
-	h := header.IPv6(b)
 	p := b[header.IPv6MinimumSize:]
-	return h.TransportProtocol() == header.ICMPv6ProtocolNumber && (len(p) < 1 || p[0] < 128)
+	return header.IPv6(b).NextHeader() == uint8(header.ICMPv6ProtocolNumber) && (len(p) < 1 || p[0] < 128)
 }
 
 // sendICMP sends an ICMP message through r after finish has set type and checksum

@@ -245,7 +245,7 @@ func (s *Stack) normalize(rt *Route) error {
 			return fmt.Errorf("a %s route needs a device: %w", rt.Type, syscall.ENODEV)
 		}
 		if s.link(rt.Dev) == nil {
-			return fmt.Errorf("Cannot find device %q: %w", rt.Dev, syscall.ENODEV)
+			return fmt.Errorf("cannot find device %q: %w", rt.Dev, syscall.ENODEV)
 		}
 	default:
 		rt.Dev = ""
@@ -392,7 +392,7 @@ func (s *Stack) AddAddr(dev string, p netip.Prefix) error {
 	defer s.mu.Unlock()
 	l := s.link(dev)
 	if l == nil {
-		return fmt.Errorf("add address %s: Cannot find device %q: %w", p, dev, syscall.ENODEV)
+		return fmt.Errorf("add address %s: cannot find device %q: %w", p, dev, syscall.ENODEV)
 	}
 	if !p.IsValid() || p.Addr().IsUnspecified() || p.Addr().IsMulticast() || p.Addr().Is4In6() {
 		return fmt.Errorf("add address %s: not a unicast address with a prefix length: %w", p, syscall.EINVAL)
@@ -419,7 +419,7 @@ func (s *Stack) DelAddr(dev string, p netip.Prefix) error {
 	defer s.mu.Unlock()
 	l := s.link(dev)
 	if l == nil {
-		return fmt.Errorf("del address %s: Cannot find device %q: %w", p, dev, syscall.ENODEV)
+		return fmt.Errorf("del address %s: cannot find device %q: %w", p, dev, syscall.ENODEV)
 	}
 	i := slices.Index(l.addrs, p)
 	if i < 0 {

@@ -380,7 +380,7 @@ func transportOf(proto tcpip.NetworkProtocolNumber, b []byte) (tcpip.TransportPr
 		}
 	case ipv6.ProtocolNumber:
 		if len(b) >= header.IPv6MinimumSize {
-			return header.IPv6(b).TransportProtocol(), b[header.IPv6MinimumSize:]
+			return tcpip.TransportProtocolNumber(header.IPv6(b).NextHeader()), b[header.IPv6MinimumSize:]
 		}
 	}
 	return 0, nil

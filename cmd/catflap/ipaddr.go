@@ -80,7 +80,7 @@ func (ip *ipCommand) findLink(dev string) (stack.LinkInfo, error) {
 		}
 		names = append(names, l.Name)
 	}
-	return stack.LinkInfo{}, &remedyError{ip.failed(fmt.Errorf("Device %q does not exist.", dev)), "the devices of this stack are " + strings.Join(names, ", ")}
+	return stack.LinkInfo{}, &remedyError{ip.failed(fmt.Errorf("device %q does not exist", dev)), "the devices of this stack are " + strings.Join(names, ", ")}
 }
 
 func (ip *ipCommand) linksShow(addrs bool) error {
