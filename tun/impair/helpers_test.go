@@ -36,20 +36,38 @@ var (
 	serverAddrs = []string{"10.9.0.2/24", "fd00:9::2/64"}
 )
 
-// newStack is a netstack with one NIC on ep. Its retransmission timer starts at minRTO, so that a lossy transfer
-// over a link without delay takes seconds, not minutes.
-func newStack(t testing.TB, ep stack.LinkEndpoint, addrs ...string) *stack.Stack {
+// fastClock runs faster than the system's, by speed: on a lossy link TCP spends its time in retransmission
+// timeouts, and netstack's estimate of the round-trip time, and so its timeouts, grow with each.
+type fastClock struct{ start time.Time }
+
+const speed = 20
+
+func newFastClock() fastClock { return fastClock{time.Now()} }
+
+func (c fastClock) Now() time.Time { return c.start.Add(time.Since(c.start) * speed) }
+
+func (c fastClock) NowMonotonic() tcpip.MonotonicTime {
+	return tcpip.MonotonicTime{}.Add(time.Since(c.start) * speed)
+}
+
+func (c fastClock) AfterFunc(d time.Duration, f func()) tcpip.Timer {
+	return fastTimer{time.AfterFunc(d/speed, f)}
+}
+
+type fastTimer struct{ *time.Timer }
+
+func (t fastTimer) Reset(d time.Duration) { t.Timer.Reset(d / speed) }
+
+// newStack is a netstack with one NIC on ep.
+func newStack(t testing.TB, clock tcpip.Clock, ep stack.LinkEndpoint, addrs ...string) *stack.Stack {
 	t.Helper()
 	s := stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
+		Clock:              clock,
 	})
 	sack := tcpip.TCPSACKEnabled(true)
 	s.SetTransportProtocolOption(tcp.ProtocolNumber, &sack)
-	minRTO := tcpip.TCPMinRTOOption(10 * time.Millisecond)
-	s.SetTransportProtocolOption(tcp.ProtocolNumber, &minRTO)
-	maxRTO := tcpip.TCPMaxRTOOption(200 * time.Millisecond)
-	s.SetTransportProtocolOption(tcp.ProtocolNumber, &maxRTO)
 	if err := s.CreateNIC(nicID, ep); err != nil {
 		t.Fatalf("CreateNIC: %v", err)
 	}
@@ -80,8 +98,11 @@ type network struct {
 func newNetwork(t testing.TB, cfg Config) *network {
 	t.Helper()
 	a, b := tun.Pipe(1500)
+	if cfg.Clock == nil {
+		cfg.Clock = newFastClock()
+	}
 	n := &network{link: New(b, cfg)}
-	n.client, n.server = newStack(t, a, clientAddrs...), newStack(t, n.link, serverAddrs...)
+	n.client, n.server = newStack(t, cfg.Clock, a, clientAddrs...), newStack(t, cfg.Clock, n.link, serverAddrs...)
 	var conns sync.WaitGroup
 	l, err := gonet.ListenTCP(n.server, tcpip.FullAddress{NIC: nicID, Port: 80}, header.IPv6ProtocolNumber) // IPv4 too
 	if err != nil {
@@ -135,7 +156,10 @@ func (n *network) dial(ctx context.Context, v6 bool) (net.Conn, error) {
 	return gonet.DialContextTCP(ctx, n.client, tcpip.FullAddress{Addr: addr, Port: 80}, proto)
 }
 
-// transfer moves bytes down or up, and fails unless they arrive as they were sent.
+// errWrongBytes is the one error that TCP must never give a reason for.
+var errWrongBytes = errors.New("other bytes arrived than were sent")
+
+// transfer moves bytes down or up on a connection of its own, and fails unless they arrive as they were sent.
 func (n *network) transfer(ctx context.Context, v6, up bool, size int64) error {
 	c, err := n.dial(ctx, v6)
 	if err != nil {
@@ -170,7 +194,7 @@ func (n *network) transfer(ctx context.Context, v6, up bool, size int64) error {
 	h := sha256.New()
 	io.CopyN(h, &pattern{}, size)
 	if want := h.Sum(nil); string(got) != string(want) {
-		return fmt.Errorf("SHA-256 %x, want %x", got, want)
+		return fmt.Errorf("SHA-256 %x, want %x: %w", got, want, errWrongBytes)
 	}
 	return nil
 }
@@ -313,15 +337,6 @@ func serial(t testing.TB, b []byte) uint32 {
 		t.Fatalf("packet of %d bytes", len(b))
 	}
 	return binary.BigEndian.Uint32(b[28:])
-}
-
-var errTimeout = errors.New("time is up")
-
-// within returns a context that ends with the test's patience.
-func within(t testing.TB, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeoutCause(context.Background(), d, errTimeout)
-	t.Cleanup(cancel)
-	return ctx
 }
 
 // longTests reports whether tests that take minutes are asked for.

@@ -359,7 +359,7 @@ func (l *Link) due(w *way, room []*wirePacket) (due []*wirePacket, again time.Du
 			}
 		}
 		w.queue.pop()
-		if p.corrupted && !(w.dir == Out && l.cfg.PeerVerifies) && !sound(p.bytes) {
+		if p.corrupted && !(w.dir == Out && l.cfg.PeerVerifies) && !p.sound() {
 			w.stats.Caught++
 			continue
 		}
@@ -370,10 +370,10 @@ func (l *Link) due(w *way, room []*wirePacket) (due []*wirePacket, again time.Du
 }
 
 // sound verifies a corrupted packet in its receiver's stead. One whose headers make no sense any more is no
-// loss: any receiver drops it.
-func sound(b []byte) bool {
-	p, err := packet.Parse(b)
-	return err == nil && p.Verify() == nil
+// loss: any receiver drops it. Nor is one of another IP version than the link has announced.
+func (p *wirePacket) sound() bool {
+	decoded, err := packet.Parse(p.bytes)
+	return err == nil && ipProtocol(p.bytes) == p.proto && decoded.Verify() == nil
 }
 
 // hand hands packets on and returns how many were refused.
