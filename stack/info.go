@@ -103,6 +103,11 @@ func (k *socket) info() SocketInfo {
 	i := SocketInfo{FD: k.fd, Network: k.network(), Family: k.family(), Local: k.localAddr()}
 	if r, err := k.remoteAddr(); err == nil && r.Port() != 0 {
 		i.Remote = r
+	} else if e, ok := k.ep.(*tcp.Endpoint); ok {
+		// A half-open connection has a peer, though getpeername(2) does not say so.
+		if id := e.Info().(*stack.TransportEndpointInfo).ID; id.RemotePort != 0 {
+			i.Remote = k.sockaddr(tcpip.FullAddress{Addr: id.RemoteAddress, Port: id.RemotePort})
+		}
 	}
 	o := k.ep.SocketOptions()
 	i.V6Only = k.domain == AF_INET6 && o.GetV6Only()
