@@ -55,7 +55,7 @@ func TestNetstatFormat(t *testing.T) {
 Proto Recv-Q Send-Q Local Address           Foreign Address         State       PID/Program name    
 tcp        1      0 0.0.0.0:80              0.0.0.0:*               LISTEN      812/catflap         
 tcp        0    129 10.9.0.2:80             10.9.0.1:55402          ESTABLISHED 812/catflap         
-tcp        1      - 10.9.0.2:80             10.9.0.1:55403          CLOSE_WAIT  812/catflap         
+tcp        1      0 10.9.0.2:80             10.9.0.1:55403          CLOSE_WAIT  812/catflap         
 tcp        0      0 10.9.0.2:80             10.9.0.1:55404          TIME_WAIT   -                   
 tcp        0      0 10.9.0.2:80             10.9.0.1:55405          SYN_RECV    -                   
 tcp6       0      0 :::80                   :::*                    LISTEN      812/catflap         
@@ -167,7 +167,7 @@ func TestSSFormat(t *testing.T) {
 	equal(t, "ss -tan", print(ssTable{header: true, flags: socketFlags{tcp: true}}, testSockets[:7]), `State      Recv-Q Send-Q Local Address:Port Peer Address:Port Process
 LISTEN     1      4096         0.0.0.0:80        0.0.0.0:*           
 ESTAB      0      129         10.9.0.2:80       10.9.0.1:55402       
-CLOSE-WAIT 1      -           10.9.0.2:80       10.9.0.1:55403       
+CLOSE-WAIT 1      0           10.9.0.2:80       10.9.0.1:55403       
 TIME-WAIT  0      0           10.9.0.2:80       10.9.0.1:55404       
 SYN-RECV   0      0           10.9.0.2:80       10.9.0.1:55405       
 LISTEN     0      4096            [::]:80           [::]:*           
@@ -181,7 +181,7 @@ ESTAB  0      0           10.9.0.2:domain     10.9.0.1:4242 users:(("catflap",pi
 	equal(t, "ss -ni", print(ssTable{header: true, tcpInfo: true, flags: socketFlags{numeric: true}}, []stack.SocketInfo{testSockets[1], testSockets[2], testSockets[9]}), `Netid State      Recv-Q Send-Q Local Address:Port Peer Address:Port Process
 tcp   ESTAB      0      129         10.9.0.2:80       10.9.0.1:55402
 	 cubic rto:204 rtt:1.234/0.061 mss:1448 cwnd:10 ssthresh:20 segs_out:7 segs_in:8 send 93873582bps
-tcp   CLOSE-WAIT 1      -           10.9.0.2:80       10.9.0.1:55403
+tcp   CLOSE-WAIT 1      0           10.9.0.2:80       10.9.0.1:55403
 	 cubic
 udp   ESTAB      0      0           10.9.0.2:53       10.9.0.1:4242 
 `)

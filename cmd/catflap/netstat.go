@@ -108,9 +108,9 @@ func (t *netstatTable) print(w io.Writer, ks []stack.SocketInfo) error {
 			proto += "6"
 		}
 		if k.State == "LISTEN" {
-			sendQ = "0" // net-tools does not show the backlog
+			sendQ = 0 // net-tools does not show the backlog
 		}
-		fmt.Fprintf(b, "%-4s %7s %6s %-*s %-*s %-11s", proto, queueLen(k.RecvQ), sendQ,
+		fmt.Fprintf(b, "%-4s %7d %6d %-*s %-*s %-11s", proto, queueLen(k.RecvQ), sendQ,
 			netstatAddr, t.addr(k, k.Local), netstatAddr, t.addr(k, k.Remote), spell(netstatStates, k.State))
 		if t.flags.processes {
 			owner := "-" // of nobody: closed, or not accepted yet

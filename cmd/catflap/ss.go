@@ -30,7 +30,7 @@ func newSS(e *env) *cobra.Command {
 		Short: "List the stack's sockets as ss(8) prints them",
 		Long: `ss lists the sockets of the userspace stack in iproute2's format. Without -a and -l it lists
 connections, but for those in TIME-WAIT and SYN-RECV. -i adds what the stack knows of each connection,
-in ss's order and spellings; what it does not know is not printed, nor is a queue's length ("-").
+in ss's order and spellings; what it does not know is not printed.
 Addresses are always printed as numbers; ports have the names of ` + servicesFile + ` unless -n is given.`,
 		Example: `  catflap ss -tln
   catflap ss -tni`,
@@ -100,7 +100,7 @@ func (t *ssTable) print(w io.Writer, ks []stack.SocketInfo) error {
 	}
 	for _, k := range ks {
 		rows = append(rows, []string{
-			k.Network, spell(ssStates, k.State), fmt.Sprintf("%-6s", queueLen(k.RecvQ)), fmt.Sprintf("%-6s", queueLen(k.SendQ)),
+			k.Network, spell(ssStates, k.State), fmt.Sprintf("%-6d", queueLen(k.RecvQ)), fmt.Sprintf("%-6d", queueLen(k.SendQ)),
 			t.host(k, k.Local.Addr()), t.names.port(k.Network, k.Local.Port()),
 			t.host(k, k.Remote.Addr()), t.names.port(k.Network, k.Remote.Port()), t.rest(k),
 		})
@@ -139,13 +139,9 @@ func (t *ssTable) print(w io.Writer, ks []stack.SocketInfo) error {
 	return b.Flush()
 }
 
-// queueLen writes the length of a queue; "-" if the stack does not know it.
-func queueLen(n int) string {
-	if n < 0 {
-		return "-"
-	}
-	return strconv.Itoa(n)
-}
+// queueLen is the length of a queue in bytes. netstack takes an acknowledged FIN
+// out of a send queue that it was never in.
+func queueLen(n int) int { return max(n, 0) }
 
 // host writes an address and a colon. On a socket for both families the
 // unspecified address is *.
