@@ -128,7 +128,7 @@ func table(all []row, linux string) string {
 	fmt.Fprintf(&s, "Of %d scripts, netstack passes %d", len(all), stackOK)
 	if linux != "" {
 		fmt.Fprintf(&s, " and Linux %s passes %d.\n", linux, kernelOK)
-		s.WriteString("Linux runs in real time beside other work, so a script counts as failed there only after three attempts.\n")
+		s.WriteString("Linux runs in real time beside other work, so a script counts as failed there only after five attempts.\n")
 	} else {
 		s.WriteString(". Linux was not measured: that needs root.\n")
 	}

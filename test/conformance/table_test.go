@@ -71,7 +71,7 @@ func writeTable(t *testing.T, all []row) {
 }
 
 // attempts is how often a script may run on Linux before it counts as failed there.
-const attempts = 3
+const attempts = 5
 
 func measureKernel(t *testing.T, all []row, names []string) {
 	index := map[string]int{}
@@ -79,11 +79,15 @@ func measureKernel(t *testing.T, all []row, names []string) {
 		index[n] = i
 	}
 	left := names
-	for range attempts {
+	for attempt := range attempts {
 		if len(left) == 0 {
 			return
 		}
-		report, err := drill.RunFiles(context.Background(), drill.Options{Paths: left, Target: drill.Kernel})
+		opts := drill.Options{Paths: left, Target: drill.Kernel}
+		if attempt > 0 {
+			opts.Parallel = 1 // the less beside it, the truer the times
+		}
+		report, err := drill.RunFiles(context.Background(), opts)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -212,6 +212,10 @@ func (r *runner) event(e *Event, next *Event) error {
 	}
 	switch {
 	case e.Packet != nil:
+		// In real time the script itself can be late. What follows then shows nothing.
+		if late := r.target.elapsed() - from; late > r.set.tolerance && r.set.target == Kernel {
+			return fail(e.Pos, "time off: this packet would be sent %s late: the machine is too busy for real time (tolerance %s)", clock(late), r.set.tolerance)
+		}
 		return r.inject(e.Packet)
 	case e.Call != nil:
 		due := from
