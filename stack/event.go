@@ -3,6 +3,7 @@ package stack
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -130,8 +131,7 @@ type hub struct {
 	subs   map[*Subscription]struct{}
 	states map[*tcp.Endpoint]tcp.EndpointState // last state seen of endpoints in use
 	quit   chan struct{}                       // ends the watcher
-	kick   chan struct{}                       // wakes the watcher
-	wg     sync.WaitGroup
+	ended  chan struct{}                       // closed by the watcher
 }
 
 func (h *hub) on() bool { return h.n.Load() != 0 }
@@ -145,14 +145,15 @@ func (h *hub) remove(sub *Subscription) {
 	delete(h.subs, sub)
 	h.n.Store(int32(len(h.subs)))
 	close(sub.ch)
-	last := len(h.subs) == 0
-	if last {
+	var ended chan struct{}
+	if len(h.subs) == 0 {
 		close(h.quit)
 		clear(h.states)
+		ended = h.ended
 	}
 	h.mu.Unlock()
-	if last {
-		h.wg.Wait()
+	if ended != nil {
+		<-ended
 	}
 }
 
@@ -214,7 +215,7 @@ func (h *hub) socketChosen(pkt *stack.PacketBuffer, l *SocketLookup) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if t.published {
-		return // a reassembled packet: its fragments have had their events
+		return // a packet for many: one event names the first
 	}
 	t.published = true
 	t.ev.Socket, t.ev.FD = l, l.FD
@@ -228,13 +229,10 @@ func (h *hub) socketChosen(pkt *stack.PacketBuffer, l *SocketLookup) {
 func (h *hub) finish(pkt *stack.PacketBuffer, ev *PacketEvent) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if t, ok := pkt.Owner.(*tag); ok {
-		if t.published {
-			return
-		}
+	if t, ok := pkt.Owner.(*tag); ok && !t.published {
 		t.published = true
+		h.publishLocked(Event{Packet: ev})
 	}
-	h.publishLocked(Event{Packet: ev})
 }
 
 func (h *hub) publishPacket(ev *PacketEvent, drop string) {
@@ -277,61 +275,108 @@ func (s *Stack) packetOut(l *link, pkt *stack.PacketBuffer) *PacketEvent {
 	}
 	if e, ok := ep.(*tcp.Endpoint); ok && e.EndpointState() != tcp.StateListen {
 		ev.State = stateName(e.EndpointState())
-		s.events.watch(e)
+		s.events.observe(e)
 	}
 	return ev
 }
 
-// watchInterval bounds how late a change of state that no packet caused (a close,
-// a timer) is seen. Changes caused by packets are seen at once.
+// watchInterval bounds how late a change of state that no packet follows (the end
+// of TIME-WAIT, a reset) is seen.
 const watchInterval = 2 * time.Millisecond
 
 // maxWatched bounds the endpoints whose states are followed at once.
 const maxWatched = 4096
 
-// watch makes the watcher follow e.
-func (h *hub) watch(e *tcp.Endpoint) {
+// observe publishes what has become of e's state since it was last seen. It is
+// called for each segment before the segment's own event, so that the story is
+// told in order.
+func (h *hub) observe(e *tcp.Endpoint) {
 	h.mu.Lock()
-	if _, ok := h.states[e]; !ok && len(h.subs) > 0 && len(h.states) < maxWatched {
-		h.states[e] = e.EndpointState()
+	defer h.mu.Unlock()
+	now := e.EndpointState()
+	was, known := h.states[e]
+	if !known {
+		if len(h.subs) == 0 || len(h.states) >= maxWatched {
+			return
+		}
+		switch now {
+		case tcp.StateSynSent:
+			was = tcp.StateInitial
+		case tcp.StateSynRecv:
+			was = tcp.StateListen
+		default:
+			was = now // its life began before anyone looked
+		}
 	}
-	h.mu.Unlock()
-	select {
-	case h.kick <- struct{}{}:
-	default:
+	h.changedLocked(e, was, now)
+}
+
+func (h *hub) changedLocked(e *tcp.Endpoint, was, now tcp.EndpointState) {
+	if now == tcp.StateConnecting {
+		return // netstack's own, on the way to SYN-SENT or SYN-RECEIVED
+	}
+	for _, next := range path(was, now) {
+		h.publishLocked(Event{State: h.stateEvent(e, was, next)})
+		was = next
+	}
+	h.states[e] = now
+	if now == tcp.StateClose || now == tcp.StateError {
+		delete(h.states, e)
 	}
 }
 
-// startWatcher starts the goroutine that publishes changes of TCP states. It runs
-// while there are subscriptions; remove waits for it.
+// before has the state that a connection must have been in before another (RFC
+// 9293 3.3.2, figure 5). TIME-WAIT can also follow FIN-WAIT-2 and CLOSING, but
+// FIN-WAIT-1 has come before those.
+var before = map[tcp.EndpointState]tcp.EndpointState{
+	tcp.StateFinWait1:  tcp.StateEstablished,
+	tcp.StateFinWait2:  tcp.StateFinWait1,
+	tcp.StateClosing:   tcp.StateFinWait1,
+	tcp.StateTimeWait:  tcp.StateFinWait1,
+	tcp.StateCloseWait: tcp.StateEstablished,
+	tcp.StateLastAck:   tcp.StateCloseWait,
+}
+
+// path is the way from one state to another: when several segments are processed
+// together, states are left before anyone can look.
+func path(was, now tcp.EndpointState) (states []tcp.EndpointState) {
+	if was == now {
+		return nil
+	}
+	for st := now; st != was; {
+		states = append(states, st)
+		prev, ok := before[st]
+		if !ok || st == tcp.StateTimeWait && (was == tcp.StateFinWait2 || was == tcp.StateClosing) {
+			break
+		}
+		st = prev
+	}
+	slices.Reverse(states)
+	return states
+}
+
+// startWatcher starts the goroutine that publishes changes of TCP states that no
+// segment follows. It runs while there are subscriptions; remove waits for it.
 func (h *hub) startWatcher() {
-	h.quit = make(chan struct{})
-	h.kick = make(chan struct{}, 1)
-	quit, kick := h.quit, h.kick
-	h.wg.Go(func() {
+	h.quit, h.ended = make(chan struct{}), make(chan struct{})
+	quit, ended := h.quit, h.ended
+	go func() {
+		defer close(ended)
 		tick := time.NewTicker(watchInterval)
 		defer tick.Stop()
 		for {
 			select {
 			case <-quit:
 				return
-			case <-kick:
 			case <-tick.C:
 			}
 			h.mu.Lock()
 			for e, was := range h.states {
-				now := e.EndpointState()
-				if now != was {
-					h.states[e] = now
-					h.publishLocked(Event{State: h.stateEvent(e, was, now)})
-				}
-				if now == tcp.StateClose || now == tcp.StateError {
-					delete(h.states, e)
-				}
+				h.changedLocked(e, was, e.EndpointState())
 			}
 			h.mu.Unlock()
 		}
-	})
+	}()
 }
 
 func (h *hub) stateEvent(e *tcp.Endpoint, from, to tcp.EndpointState) *StateEvent {

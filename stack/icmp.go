@@ -47,7 +47,7 @@ const (
 // ip-route(8) defines: host unreachable, administratively prohibited, or nothing.
 func (s *Stack) sendUnreachable(l *link, proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer, t RouteType) {
 	src, dst, ok := inboundAddrs(proto, pkt)
-	if t == Blackhole || !ok || !src.IsGlobalUnicast() && !src.IsLinkLocalUnicast() || dst.IsMulticast() {
+	if t != Unreachable && t != Prohibit || !ok || !src.IsGlobalUnicast() && !src.IsLinkLocalUnicast() || dst.IsMulticast() {
 		return
 	}
 	max := maxQuoteV4

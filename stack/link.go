@@ -77,27 +77,48 @@ func (l *link) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stac
 		return
 	}
 	q := RouteQuery{Src: src, Dst: dst, IIF: l.name}
-	if !l.s.events.on() {
-		_, rt := l.s.decide(q, nil)
-		if l.admit(proto, pkt, rt) == "" {
-			l.Endpoint.DeliverNetworkPacket(proto, pkt)
-		}
-		return
-	}
-
-	ev := l.s.packetIn(l, proto, pkt)
 	var rt *Route
-	ev.Route, rt = l.s.explainRoute(q)
-	if ev.Drop = l.admit(proto, pkt, rt); ev.Drop == "" {
-		// transport.go completes and publishes the event when a socket is chosen.
-		l.s.events.expect(pkt, ev)
-		l.Endpoint.DeliverNetworkPacket(proto, pkt)
+	var ev *PacketEvent // nil: nobody follows, or it has been published
+	if l.s.events.on() {
+		ev = l.s.packetIn(l, proto, pkt)
+		ev.Route, rt = l.s.explainRoute(q)
+	} else {
+		_, rt = l.s.decide(q, nil)
 	}
-	l.s.events.finish(pkt, ev)
+	drop := l.admit(proto, pkt, rt)
+	if ev != nil {
+		ev.Drop = drop
+		if drop == "" && forSocket(proto, ev.Data) {
+			// transport.go completes and publishes the event when a socket is chosen.
+			l.s.events.expect(pkt, ev)
+		} else {
+			l.s.events.publish(Event{Packet: ev})
+			ev = nil
+		}
+	}
+	switch {
+	case drop == "":
+		l.Endpoint.DeliverNetworkPacket(proto, pkt)
+	case rt != nil:
+		l.s.sendUnreachable(l, proto, pkt, rt.Type)
+	}
+	if ev != nil {
+		l.s.events.finish(pkt, ev)
+	}
+}
+
+// forSocket reports whether a whole packet is for a socket, so that its event
+// waits for the choice of one.
+func forSocket(proto tcpip.NetworkProtocolNumber, b []byte) bool {
+	if proto == ipv4.ProtocolNumber && len(b) >= header.IPv4MinimumSize && (header.IPv4(b).More() || header.IPv4(b).FragmentOffset() != 0) {
+		return false
+	}
+	tp, _ := transportOf(proto, b)
+	return tp == header.TCPProtocolNumber || tp == header.UDPProtocolNumber
 }
 
 // admit says what becomes of an incoming packet whose route is rt: "" to hand it
-// to netstack, else why it was dropped. Errors are reported to its sender.
+// to netstack, else why it was dropped.
 func (l *link) admit(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer, rt *Route) string {
 	switch {
 	case rt == nil:
@@ -121,7 +142,6 @@ func (l *link) admit(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer,
 		l.s.drops.inNotLocal.Add(1)
 		return "IP_INADDRERRORS"
 	}
-	l.s.sendUnreachable(l, proto, pkt, rt.Type)
 	return l.s.drops.drop(rt.Type)
 }
 

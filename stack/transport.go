@@ -71,10 +71,10 @@ func (s *Stack) chooseTCP(ep stack.TransportEndpoint, id stack.TransportEndpoint
 	}
 	l := &SocketLookup{Tuple: t, FD: -1}
 	ep = s.explainSocket(ep, l)
-	s.events.socketChosen(pkt, l)
 	if e, ok := ep.(*tcp.Endpoint); ok {
-		s.events.watch(e)
+		s.events.observe(e)
 	}
+	s.events.socketChosen(pkt, l)
 	return ep
 }
 
