@@ -11,6 +11,7 @@ func TestSenderFields(t *testing.T) {
 		"snd": senderOf.ok, "snd.TCPSenderState": senderState.ok,
 		"snd.resendTimer": resendTimer.state.ok && resendTimer.target.ok,
 		"keepalive.timer": keepTimer.state.ok && keepTimer.target.ok, "keepalive.unacked": keepUnacked.ok,
+		"timeWaitTimer": timeWaitTimer.ok,
 	} {
 		if !ok {
 			t.Errorf("tcp.Endpoint has no %s of the known type any more", what)
@@ -29,6 +30,7 @@ func TestSenderVars(t *testing.T) {
 	if _, err := srv.Read(make([]byte, 1000)); err != nil {
 		t.Fatal(err)
 	}
+	s.Quiesce() // the acknowledgement has come back
 	i := c.Info()
 	// lo: 65536 less the headers, and 12 bytes of time stamps.
 	if want := 65536 - 20 - 20 - 12; i.TCP.SndMSS > want || i.TCP.SndMSS < want-40 {
@@ -40,4 +42,23 @@ func TestSenderVars(t *testing.T) {
 	if i.Timer == nil || i.Timer.Name != "keepalive" || i.Timer.Expires > defaultKeepAliveIdle || i.Timer.Expires < defaultKeepAliveIdle-5*time.Second {
 		t.Errorf("timer %+v, want keepalive in %s", i.Timer, defaultKeepAliveIdle)
 	}
+}
+
+func TestTimeWaitTimer(t *testing.T) {
+	s := newStack(t, Config{TCP: TCPConfig{TimeWait: 20 * time.Second}})
+	c, srv := connPair(t, s, "tcp", "127.0.0.1:0")
+	c.Close() // the first to close waits
+	srv.Close()
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		for _, i := range s.Sockets() {
+			if i.State != "TIME-WAIT" {
+				continue
+			}
+			if i.Timer == nil || i.Timer.Name != "timewait" || i.Timer.Expires > 20*time.Second || i.Timer.Expires < 10*time.Second {
+				t.Errorf("timer %+v, want timewait in at most 20 s", i.Timer)
+			}
+			return
+		}
+	}
+	t.Fatalf("no socket in TIME-WAIT: %+v", s.Sockets())
 }

@@ -18,6 +18,7 @@ import (
 // socket is an open socket: an fd and the netstack endpoint behind it.
 type socket struct {
 	s      *Stack
+	id     uint64 // never used again, unlike fd
 	fd     int
 	domain int // AF_INET or AF_INET6
 	typ    int // SOCK_STREAM or SOCK_DGRAM
@@ -60,21 +61,14 @@ type option struct {
 }
 
 func (y *Sys) newSocket(fd, domain, typ int, ep tcpip.Endpoint, wq *waiter.Queue, nonblock bool) (*socket, error) {
-	k := &socket{s: y.s, fd: fd, domain: domain, typ: typ, ep: ep, wq: wq, closed: make(chan struct{})}
+	k := &socket{s: y.s, id: y.ids.Add(1), fd: fd, domain: domain, typ: typ, ep: ep, wq: wq, closed: make(chan struct{})}
 	k.nonblock.Store(nonblock)
-	ep.SetOwner(k)
 	if err := y.install(fd, k); err != nil {
 		ep.Abort()
 		return nil, err
 	}
 	return k, nil
 }
-
-// KUID and KGID implement tcpip.PacketOwner: packets that a socket sends carry it.
-func (k *socket) KUID() uint32 { return 0 }
-
-// KGID implements tcpip.PacketOwner.
-func (k *socket) KGID() uint32 { return 0 }
 
 func (k *socket) stream() bool { return k.typ == SOCK_STREAM }
 
