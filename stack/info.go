@@ -38,7 +38,8 @@ const infiniteSsthresh = 1 << 30
 // SocketInfo describes a socket, or a connection without one: half-open, or
 // closed by the application and not yet gone.
 type SocketInfo struct {
-	FD        int            `json:"fd"` // -1: none
+	ID        uint64         `json:"id,omitempty"` // of the socket, as lsof's DEVICE and ss's ino; 0: none
+	FD        int            `json:"fd"`           // -1: none
 	Network   string         `json:"network"`
 	Family    Family         `json:"family"`
 	Local     netip.AddrPort `json:"local"`
@@ -100,7 +101,7 @@ func (s *Stack) SocketByFD(fd int) (info SocketInfo, ok bool) {
 }
 
 func (k *socket) info() SocketInfo {
-	i := SocketInfo{FD: k.fd, Network: k.network(), Family: k.family(), Local: k.localAddr()}
+	i := SocketInfo{ID: k.id, FD: k.fd, Network: k.network(), Family: k.family(), Local: k.localAddr()}
 	if r, err := k.remoteAddr(); err == nil && r.Port() != 0 {
 		i.Remote = r
 	} else if e, ok := k.ep.(*tcp.Endpoint); ok {

@@ -69,7 +69,8 @@ func unsent(e *tcp.Endpoint) (n int, ok bool) {
 	mu := sndQueueMu(e)
 	mu.Lock()
 	defer mu.Unlock()
-	return *sndBufUsed(e), true
+	// An acknowledged FIN is taken out of a buffer that it was never in.
+	return max(0, *sndBufUsed(e)), true
 }
 
 // accepting returns how many connections wait in the accept queue.

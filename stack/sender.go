@@ -11,7 +11,7 @@ import (
 
 // Timer is a timer of a connection, as ss -o and netstat -o show it.
 type Timer struct {
-	Name    string        `json:"name"`    // "on": retransmission; "keepalive"
+	Name    string        `json:"name"`    // "on": retransmission; "keepalive"; "timewait"
 	Expires time.Duration `json:"expires"` // from now
 	Retrans int           `json:"retrans"` // keepalive: probes without an answer
 }
@@ -23,6 +23,7 @@ var (
 	senderState          = offsetIn[tcp.TCPSenderState](senderType, "TCPSenderState")
 	resendTimer          = timerIn(senderType, "resendTimer")
 	keepTimer            = timerIn(reflect.TypeFor[tcp.Endpoint](), "keepalive", "timer")
+	timeWaitTimer        = offsetIn[tcpip.Timer](reflect.TypeFor[tcp.Endpoint](), "timeWaitTimer")
 	keepUnacked          = offsetIn[int](reflect.TypeFor[tcp.Endpoint](), "keepalive", "unacked")
 )
 
@@ -96,6 +97,14 @@ func runningTimer(e *tcp.Endpoint, clock tcpip.Clock) *Timer {
 	e.LockUser()
 	defer e.UnlockUser()
 	now := clock.NowMonotonic()
+	if e.EndpointState() == tcp.StateTimeWait {
+		if timeWaitTimer.ok {
+			if t, ok := (*(*tcpip.Timer)(timeWaitTimer.in(unsafe.Pointer(e)))).(*timedTimer); ok {
+				return &Timer{Name: "timewait", Expires: t.left()}
+			}
+		}
+		return nil
+	}
 	if snd := senderPointer(e); snd != nil {
 		if d, on := resendTimer.expires(snd, now); on {
 			return &Timer{Name: "on", Expires: d}

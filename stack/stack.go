@@ -95,7 +95,7 @@ func New(cfg Config) (*Stack, error) {
 	s.sys.init(s, cfg.MaxFDs)
 
 	opts := stack.Options{
-		Clock: cfg.Clock,
+		Clock: timedClock{cfg.Clock},
 		// The routing policy database decides what is local; packets to local
 		// addresses go through lo, as in Linux.
 		HandleLocal: false,

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -65,6 +66,7 @@ const (
 type Sys struct {
 	s   *Stack
 	max int
+	ids atomic.Uint64 // sockets made so far
 
 	mu      sync.Mutex
 	files   []file                     // by fd; nil: free

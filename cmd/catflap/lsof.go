@@ -300,7 +300,7 @@ func (t *lsofTable) print(w io.Writer, ks []stack.SocketInfo) error {
 	for _, k := range ks {
 		rows = append(rows, []string{
 			command, strconv.Itoa(t.info.PID), t.info.User, strconv.Itoa(k.FD), "IP" + fmt.Sprintf("v%d", k.Family),
-			"", "0t0", strings.ToUpper(k.Network), t.name(k),
+			deviceOf(k), "0t0", strings.ToUpper(k.Network), t.name(k),
 		})
 	}
 	width := make([]int, len(rows[0]))
@@ -320,6 +320,14 @@ func (t *lsofTable) print(w io.Writer, ks []stack.SocketInfo) error {
 			width[4], r[4], width[5], r[5], width[6], r[6], width[7], r[7], r[8])
 	}
 	return b.Flush()
+}
+
+// deviceOf is the socket's number; blank if it has none.
+func deviceOf(k stack.SocketInfo) string {
+	if k.ID == 0 {
+		return ""
+	}
+	return strconv.FormatUint(k.ID, 10)
 }
 
 // name writes the addresses and the state: 10.9.0.2:80->10.9.0.1:55402 (ESTABLISHED).
