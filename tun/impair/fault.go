@@ -71,7 +71,7 @@ const (
 	ActionDelay            // Fault.Delay: the packet takes so much longer
 	ActionHold             // Fault.Delay: the packet, and all behind it in its flow, wait
 	ActionCorrupt          // Fault.N: the bit that is flipped, from the start of the IP header
-	ActionDuplicate        //
+	ActionDuplicate        // one copy more, which is judged anew
 	ActionReorder          // sent at once, ahead of those that wait
 	ActionReset            // dropped, and answered with an RST
 	ActionTooBig           // dropped, and answered with an ICMP error that says MTU Fault.N
@@ -83,6 +83,9 @@ var actionNames = map[Action]string{
 	ActionDuplicate: "duplicate", ActionReorder: "reorder", ActionReset: "reset", ActionTooBig: "toobig",
 	ActionWindow: "window",
 }
+
+// loses reports whether the packet goes no further.
+func (a Action) loses() bool { return a == ActionDrop || a == ActionReset || a == ActionTooBig }
 
 func (a Action) String() string { return actionNames[a] }
 

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
 	"github.com/catflap/catflap/internal/packet"
 )
 
@@ -157,6 +159,13 @@ func (fs *flows) forget(e *list.Element) {
 	delete(fs.byKey, fs.recent.Remove(e).(*flow).key)
 }
 
+// dropRule forgets what a rule remembers of all flows.
+func (fs *flows) dropRule(r *rule) {
+	for _, e := range fs.byKey {
+		delete(e.Value.(*flow).rules, r)
+	}
+}
+
 func flowPrefix(p *packet.Packet, server netip.AddrPort) string {
 	switch {
 	case p.TCP != nil:
@@ -167,4 +176,26 @@ func flowPrefix(p *packet.Packet, server netip.AddrPort) string {
 		return "icmp/" + server.Addr().String()
 	}
 	return fmt.Sprintf("ip%d/%s", p.Proto, server.Addr())
+}
+
+// headerLen is the length of the IP header, with IPv4 options or IPv6 extension headers, of a packet that
+// packet.Parse has understood: where the transport header starts.
+func headerLen(b []byte) int {
+	if b[0]>>4 == header.IPv4Version {
+		return int(b[0]&0xf) * 4
+	}
+	at := header.IPv6MinimumSize
+	for next := b[6]; at+8 <= len(b); {
+		size := 8 // RFC 8200 section 4.5
+		switch next {
+		case packet.ProtoHopByHop, packet.ProtoRouting, packet.ProtoDestOpts:
+			size += int(b[at+1]) * 8
+		case packet.ProtoFragment:
+		default:
+			return at
+		}
+		next = b[at]
+		at += size
+	}
+	return min(at, len(b))
 }

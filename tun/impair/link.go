@@ -2,8 +2,10 @@ package impair
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,10 +56,18 @@ type Link struct {
 	// last one is done.
 	delivering sync.RWMutex
 
-	mu     sync.Mutex
-	closed bool
-	flows  *flows
+	mu        sync.Mutex
+	closed    bool
+	flows     *flows
+	rules     []*rule
+	lastID    int     // of a rule
+	bits      uniform // that rules flip
+	replay    map[PacketID][]Fault
+	observers map[*observer]struct{}
 }
+
+// observer is who wants to know of faults.
+type observer struct{ see func(Fault) }
 
 // way is one direction. All but on is guarded by Link.mu.
 type way struct {
@@ -81,7 +91,7 @@ type way struct {
 // New returns a Link on child, which carries bare IP packets, without a link layer's header. Both directions are
 // off. The Link belongs to the stack that it is given to, as child would: closing it closes child.
 func New(child stack.LinkEndpoint, cfg Config) *Link {
-	l := &Link{clock: cfg.Clock, cfg: cfg, log: cfg.Logger, flows: newFlows()}
+	l := &Link{clock: cfg.Clock, cfg: cfg, log: cfg.Logger, flows: newFlows(), observers: map[*observer]struct{}{}}
 	if l.clock == nil {
 		l.clock = tcpip.NewStdClock()
 	}
@@ -92,6 +102,7 @@ func New(child stack.LinkEndpoint, cfg Config) *Link {
 		l.log = slog.New(slog.DiscardHandler)
 	}
 	l.start = l.clock.NowMonotonic()
+	l.bits = uniform{newStream(l.cfg.Seed, In, false, causeRule)}
 	for i := range l.ways {
 		w := &l.ways[i]
 		w.dir = Direction(i)
@@ -172,7 +183,84 @@ func (l *Link) update(w *way) {
 }
 
 // wanted reports whether there is a reason for a way to be on, other than what waits in it.
-func (l *Link) wanted(w *way) bool { return w.spec.active() }
+func (l *Link) wanted(w *way) bool { return w.spec.active() || len(l.rules) > 0 || l.replay != nil }
+
+// maxRules bounds how many rules each packet is held against.
+const maxRules = 1000
+
+// AddRule adds a rule, which holds for both directions and from the next packet on, and returns its number. Rules
+// are asked in the order in which they were added; the first that loses a packet is the last that sees it. The
+// error is a *SpecError, or says that there are too many, or that the Link is closed.
+func (l *Link) AddRule(r Rule) (id int, err error) {
+	if err := r.Validate(); err != nil {
+		return 0, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return 0, errClosed
+	}
+	if len(l.rules) >= maxRules {
+		return 0, fmt.Errorf("impair: there are %d rules already, which is the most", maxRules)
+	}
+	l.lastID++
+	l.rules = append(l.rules, &rule{Rule: r, id: l.lastID, text: r.String(), added: l.now()})
+	l.updateAll()
+	return l.lastID, nil
+}
+
+// DelRule removes the rule of that number. It reports false if there is none.
+func (l *Link) DelRule(id int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := slices.IndexFunc(l.rules, func(r *rule) bool { return r.id == id })
+	if i < 0 {
+		return false
+	}
+	l.flows.dropRule(l.rules[i])
+	l.rules = slices.Delete(l.rules, i, i+1)
+	l.updateAll()
+	return true
+}
+
+// RuleInfo is a rule and what came of it.
+type RuleInfo struct {
+	ID      int    `json:"id"`
+	Rule    Rule   `json:"rule"`
+	Matched uint64 `json:"matched"` // packets of the kind it names
+	Applied uint64 `json:"applied"` // packets it did something to
+}
+
+// Rules returns the rules in their order.
+func (l *Link) Rules() []RuleInfo {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	infos := []RuleInfo{}
+	for _, r := range l.rules {
+		infos = append(infos, RuleInfo{r.id, r.Rule, r.matched, r.applied})
+	}
+	return infos
+}
+
+// Observe has see called with each fault, in the order in which they are decided. It must be quick, and must not
+// call the Link. After stop has returned it is not called again.
+func (l *Link) Observe(see func(Fault)) (stop func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	o := &observer{see}
+	l.observers[o] = struct{}{}
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.observers, o)
+	}
+}
+
+func (l *Link) updateAll() {
+	for i := range l.ways {
+		l.update(&l.ways[i])
+	}
+}
 
 // WritePackets implements stack.LinkWriter. A packet that is lost counts as sent.
 func (l *Link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
@@ -237,7 +325,7 @@ func (l *Link) identify(w *way, p *wirePacket) {
 	if err != nil {
 		return
 	}
-	p.decoded = decoded
+	p.decoded, p.transport = decoded, headerLen(p.bytes)
 	p.flow, p.id.From = l.flows.find(&p.decoded)
 	p.id.Flow, p.id.Index = p.flow.name, p.flow.end(p.id.From).packets
 }
@@ -245,26 +333,53 @@ func (l *Link) identify(w *way, p *wirePacket) {
 // judge decides what becomes of a packet, and does it.
 func (l *Link) judge(w *way, p *wirePacket, now time.Duration) {
 	faults := w.scratch[:0]
-	lost := false
-	if w.spec.active() {
-		faults = w.netem.judge(faults, p.id, len(p.bytes), w.queue.len(), now, lost)
+	if l.replay != nil {
+		for _, f := range l.replay[p.id] {
+			f.Time = now
+			faults = append(faults, f)
+		}
+	} else {
+		lost := false
+		if p.id.Copy == 0 {
+			faults, lost = l.judgeByRules(faults, p, now)
+		}
+		if w.spec.active() {
+			faults = w.netem.judge(faults, p.id, len(p.bytes), w.queue.len(), now, lost)
+		}
 	}
 	w.scratch = faults
 	l.apply(w, p, faults, now)
 }
 
+func (l *Link) judgeByRules(faults []Fault, p *wirePacket, now time.Duration) (all []Fault, lost bool) {
+	for _, r := range l.rules {
+		f, ok := r.judge(p, now, l.bits)
+		if !ok {
+			continue
+		}
+		r.applied++
+		faults = append(faults, f)
+		if f.Action.loses() {
+			return faults, true
+		}
+	}
+	return faults, false
+}
+
 // apply does what was decided, and queues what is left of the packet.
 func (l *Link) apply(w *way, p *wirePacket, faults []Fault, now time.Duration) {
 	s := &w.stats
-	delay, dropped, ahead := time.Duration(0), false, false
-	var twin *wirePacket
+	delay, lost, ahead := time.Duration(0), false, false
+	var copies []*wirePacket
 	for _, f := range faults {
+		for o := range l.observers {
+			o.see(f)
+		}
 		if f.Rule != "" {
 			s.Faults++
 		}
-		switch f.Action {
-		case ActionDrop:
-			dropped = true
+		if f.Action.loses() {
+			lost = true
 			switch {
 			case f.Rule != "":
 				s.Faulted++
@@ -273,27 +388,44 @@ func (l *Link) apply(w *way, p *wirePacket, faults []Fault, now time.Duration) {
 			default:
 				s.Lost++
 			}
+		}
+		switch f.Action {
+		case ActionReset:
+			l.answer(w, resetFor(&p.decoded), now)
+		case ActionTooBig:
+			l.answer(w, tooBigFor(&p.decoded, p.bytes, f.N), now)
 		case ActionDelay:
 			delay += f.Delay
+		case ActionHold:
+			if p.flow != nil {
+				e := p.flow.end(p.id.From)
+				e.held = max(e.held, now+f.Delay)
+			} else {
+				delay += f.Delay
+			}
 		case ActionCorrupt:
 			s.Corrupted++
 			if at := f.N / 8; at < len(p.bytes) {
 				p.bytes[at] ^= 0x80 >> (f.N % 8)
 			}
 			p.corrupted = true
+		case ActionWindow:
+			if p.flow != nil && p.decoded.TCP != nil {
+				setWindow(p.bytes, p.transport, uint16(f.N))
+			}
 		case ActionDuplicate:
 			s.Duplicated++
 			c := *p
-			c.bytes = append([]byte(nil), p.bytes...)
-			c.id.Copy++
-			twin = &c
+			c.bytes = slices.Clone(p.bytes)
+			c.id.Copy = uint64(len(copies)) + 1
+			copies = append(copies, &c)
 		case ActionReorder:
 			s.Reordered++
 			ahead = true
 		}
 	}
 	switch {
-	case dropped:
+	case lost:
 	case ahead:
 		w.queue.ahead = append(w.queue.ahead, p)
 	default:
@@ -306,9 +438,22 @@ func (l *Link) apply(w *way, p *wirePacket, faults []Fault, now time.Duration) {
 		}
 		w.queue.push(p)
 	}
-	if twin != nil {
-		l.judge(w, twin, now)
+	for _, c := range copies {
+		l.judge(w, c, now)
 	}
+}
+
+// answer queues a packet that goes back to where one of this way came from. A timer hands it on, since whoever
+// brought that one may be in the midst of sending it. A nil answer is none.
+func (l *Link) answer(w *way, b []byte, now time.Duration) {
+	if b == nil {
+		return
+	}
+	w.stats.Answered++
+	back := &l.ways[w.dir.opposite()]
+	back.on.Store(true)
+	back.queue.push(&wirePacket{bytes: b, proto: ipProtocol(b), id: PacketID{Dir: back.dir, Flow: "answer"}, due: now})
+	l.arm(back, now, now)
 }
 
 // batch bounds how many packets are handed on without looking at the queue again.

@@ -21,9 +21,10 @@ type wirePacket struct {
 	hash   uint32
 	route  stack.RouteInfo
 
-	id      PacketID
-	flow    *flow         // nil if it cannot be told, and of answers
-	decoded packet.Packet // valid if flow is not nil, until bytes change
+	id        PacketID
+	flow      *flow         // nil if it cannot be told, and of answers
+	decoded   packet.Packet // what the bytes were before anything was done to them; valid if flow is not nil
+	transport int           // where the transport header starts; likewise
 
 	due   time.Duration // when it goes, since the Link was made
 	order uint64        // among those that are due at the same time
