@@ -6,7 +6,7 @@ import (
 )
 
 // The matrix is every kind of segment in every state of a TCP connection: what RFC 9293 section 3.10.7 says must follow.
-// Its scripts are written by this file from the RFC's rules, not from what any stack does; "go test -write" renews them.
+// Its scripts are written by this file from the RFC's rules, not from what any stack does; "make conformance" renews them.
 
 // state is a state of RFC 9293 section 3.3.2, and how a script reaches it. Numbers are the script's: 0 is each side's
 // initial sequence number.

@@ -7,26 +7,31 @@ import (
 	"testing"
 )
 
-var write = flag.Bool("write", false, "write the matrix's scripts and TABLE.md")
+var update = flag.Bool("update", false, "write the matrix's scripts and TABLE.md anew")
 
-// TestMatrixIsCurrent holds the matrix's scripts against the rules that they are written from.
-func TestMatrixIsCurrent(t *testing.T) {
-	want := files()
-	if *write {
-		if err := os.RemoveAll("matrix"); err != nil {
+// writeMatrix writes the matrix's scripts in place of those that are there.
+func writeMatrix(t *testing.T) {
+	t.Helper()
+	if err := os.RemoveAll("matrix"); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range files() {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestMatrixIsCurrent holds the matrix's scripts against the rules that they are written from.
+func TestMatrixIsCurrent(t *testing.T) {
+	if *update {
+		writeMatrix(t)
+	}
+	want := files()
 	for name, text := range want {
-		if *write {
-			if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			continue
-		}
 		got, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
