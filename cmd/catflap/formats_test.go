@@ -23,7 +23,7 @@ var testSockets = []stack.SocketInfo{
 	{FD: 5, Network: "tcp", Family: stack.IPv4, Local: ap("10.9.0.2:80"), Remote: ap("10.9.0.1:55402"), State: "ESTABLISHED", SendQ: 129, TCP: &stack.TCPInfo{
 		Congestion: "cubic", RTO: 204 * time.Millisecond, RTT: 1234567 * time.Nanosecond, RTTVar: 61 * time.Microsecond, SndMSS: 1448, SndCwnd: 10, SndSsthresh: 20, SegsOut: 7, SegsIn: 8,
 	}},
-	{FD: 6, Network: "tcp", Family: stack.IPv4, Local: ap("10.9.0.2:80"), Remote: ap("10.9.0.1:55403"), State: "CLOSE-WAIT", RecvQ: 1, SendQ: -1, TCP: &stack.TCPInfo{Congestion: "cubic"}},
+	{FD: 6, Network: "tcp", Family: stack.IPv4, Local: ap("10.9.0.2:80"), Remote: ap("10.9.0.1:55403"), State: "CLOSE-WAIT", RecvQ: 1, SendQ: 0, TCP: &stack.TCPInfo{Congestion: "cubic"}},
 	{FD: -1, Network: "tcp", Family: stack.IPv4, Local: ap("10.9.0.2:80"), Remote: ap("10.9.0.1:55404"), State: "TIME-WAIT"},
 	{FD: -1, Network: "tcp", Family: stack.IPv4, Local: ap("10.9.0.2:80"), Remote: ap("10.9.0.1:55405"), State: "SYN-RECEIVED"},
 	{FD: 4, Network: "tcp", Family: stack.IPv6, Local: ap("[::]:80"), State: "LISTEN", SendQ: 4096, Backlog: 4096, V6Only: true},

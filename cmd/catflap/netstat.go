@@ -103,14 +103,14 @@ func (t *netstatTable) print(w io.Writer, ks []stack.SocketInfo) error {
 	}
 	fmt.Fprintln(b)
 	for _, k := range ks {
-		proto, sendQ := k.Network, queueLen(k.SendQ)
+		proto, sendQ := k.Network, k.SendQ
 		if k.Family == stack.IPv6 {
 			proto += "6"
 		}
 		if k.State == "LISTEN" {
 			sendQ = 0 // net-tools does not show the backlog
 		}
-		fmt.Fprintf(b, "%-4s %7d %6d %-*s %-*s %-11s", proto, queueLen(k.RecvQ), sendQ,
+		fmt.Fprintf(b, "%-4s %7d %6d %-*s %-*s %-11s", proto, k.RecvQ, sendQ,
 			netstatAddr, t.addr(k, k.Local), netstatAddr, t.addr(k, k.Remote), spell(netstatStates, k.State))
 		if t.flags.processes {
 			owner := "-" // of nobody: closed, or not accepted yet

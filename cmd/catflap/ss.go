@@ -100,7 +100,7 @@ func (t *ssTable) print(w io.Writer, ks []stack.SocketInfo) error {
 	}
 	for _, k := range ks {
 		rows = append(rows, []string{
-			k.Network, spell(ssStates, k.State), fmt.Sprintf("%-6d", queueLen(k.RecvQ)), fmt.Sprintf("%-6d", queueLen(k.SendQ)),
+			k.Network, spell(ssStates, k.State), fmt.Sprintf("%-6d", k.RecvQ), fmt.Sprintf("%-6d", k.SendQ),
 			t.host(k, k.Local.Addr()), t.names.port(k.Network, k.Local.Port()),
 			t.host(k, k.Remote.Addr()), t.names.port(k.Network, k.Remote.Port()), t.rest(k),
 		})
@@ -138,10 +138,6 @@ func (t *ssTable) print(w io.Writer, ks []stack.SocketInfo) error {
 	}
 	return b.Flush()
 }
-
-// queueLen is the length of a queue in bytes. netstack takes an acknowledged FIN
-// out of a send queue that it was never in.
-func queueLen(n int) int { return max(n, 0) }
 
 // host writes an address and a colon. On a socket for both families the
 // unspecified address is *.

@@ -41,6 +41,10 @@ type straceOptions struct {
 	count       bool
 }
 
+// straceDrain is how long after a signal calls are still printed that were made
+// before it: far longer than they take through the control socket.
+const straceDrain = 100 * time.Millisecond
+
 func newStrace(e *env) *cobra.Command {
 	o := straceOptions{}
 	c := &cobra.Command{
@@ -88,7 +92,11 @@ func strace(ctx context.Context, e *env, o straceOptions) (err error) {
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	stream, err := c.Events(ctx, control.Kinds{Calls: true})
+	// What happened before the signal is on its way: it is still printed.
+	streaming, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(straceDrain, end) })()
+	stream, err := c.Events(streaming, control.Kinds{Calls: true})
 	if err != nil {
 		return fmt.Errorf("strace: %w", err)
 	}
