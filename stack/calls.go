@@ -124,7 +124,14 @@ func (y *Sys) Read(fd int, b []byte) (int, error) {
 // read is Read on a socket; w writes to b.
 func (y *Sys) read(k *socket, w io.Writer, b []byte) (n int, err error) {
 	c := y.begin("read")
-	if n, err = k.recv1(w, len(b), 0); err != nil {
+	switch {
+	case len(b) == 0: // unlike recv, read of nothing leaves a datagram
+	case k.stream():
+		n, err = k.recv1(w, len(b), 0)
+	default:
+		n, _, err = k.recvDatagram(b, 0)
+	}
+	if err != nil {
 		n = -1
 	}
 	if c != nil {

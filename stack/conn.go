@@ -494,4 +494,4 @@ func (y *Sys) getError(k *socket) (int, error) {
 	return n, err
 }
 
-var errNoAddress = errors.New("no suitable address")
+var errNoAddress = errors.New("no suitable address found")

@@ -46,12 +46,33 @@ func resolve(ctx context.Context, network, address string) ([]netip.AddrPort, er
 
 // resolveLocal is resolve for listeners: one address, and whether it stands for
 // both families.
-func (s *Stack) resolveLocal(network, address string) (netip.AddrPort, bool, error) {
+func resolveLocal(network, address string) (netip.AddrPort, bool, error) {
 	all, err := resolve(context.Background(), network, address)
 	if err != nil {
 		return netip.AddrPort{}, false, err
 	}
-	return all[0], len(all) > 1 && all[0].Addr().IsUnspecified(), nil
+	if last := network[len(network)-1]; all[0].Addr().IsUnspecified() && last != '4' && last != '6' {
+		return netip.AddrPortFrom(netip.IPv6Unspecified(), all[0].Port()), true, nil
+	}
+	return all[0], false, nil
+}
+
+// wrongNetwork is the error of a network that is not for this kind of call, as
+// the net package words it.
+func wrongNetwork(op, network, address string) error {
+	var a net.Addr
+	var err error = net.UnknownNetworkError(network)
+	switch network {
+	case "tcp", "tcp4", "tcp6", "udp", "udp4", "udp6":
+		ap, _, e := resolveLocal(network, address)
+		if e != nil {
+			err = e
+			break
+		}
+		a = netAddr(network[0] == 't', ap)
+		err = &net.AddrError{Err: "unexpected address type", Addr: address}
+	}
+	return opError(op, network, "", nil, a, err)
 }
 
 // netSocket makes a non-blocking socket for the net API. IPv6 sockets are for

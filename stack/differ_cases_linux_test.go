@@ -734,6 +734,15 @@ var linuxCases = []linuxCase{
 		x.recvmsg(a, MSG_TRUNC, 2)
 		x.recvfrom(a, 2, 0)
 	}},
+	{name: "a datagram cut short by read", script: func(x *script) {
+		a, b := x.udp(), x.udp()
+		x.bind(a, "127.0.0.1:0")
+		x.sendto(b, "meow", 0, x.name(a))
+		x.sendto(b, "purr", 0, x.name(a))
+		x.read(a, 2)
+		x.read(a, 0)
+		x.read(a, 9)
+	}},
 	{name: "peeking at a datagram", script: func(x *script) {
 		a, b := x.udp(), x.udp()
 		x.bind(a, "127.0.0.1:0")

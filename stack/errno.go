@@ -87,10 +87,12 @@ var errEOF = errors.New("end of stream")
 func opError(op, network, call string, source, addr net.Addr, err error) error {
 	var errno syscall.Errno
 	switch {
-	case errors.As(err, &errno):
+	case call != "" && errors.As(err, &errno):
 		err = os.NewSyscallError(call, errno)
 	case errors.Is(err, context.DeadlineExceeded):
 		err = dialTimeout{}
+	case errors.Is(err, context.Canceled):
+		err = dialCanceled{}
 	}
 	return &net.OpError{Op: op, Net: network, Source: source, Addr: addr, Err: err}
 }
@@ -103,5 +105,11 @@ func (dialTimeout) Error() string   { return "i/o timeout" }
 func (dialTimeout) Timeout() bool   { return true }
 func (dialTimeout) Temporary() bool { return true }
 func (dialTimeout) Is(target error) bool {
-	return target == context.DeadlineExceeded || target == os.ErrDeadlineExceeded
+	return target == context.DeadlineExceeded
 }
+
+// dialCanceled is the error of a Dial whose context was canceled.
+type dialCanceled struct{}
+
+func (dialCanceled) Error() string        { return "operation was canceled" }
+func (dialCanceled) Is(target error) bool { return target == context.Canceled }

@@ -26,7 +26,7 @@ func (s *Stack) Listen(network, address string) (net.Listener, error) {
 func (s *Stack) ListenTCP(network, address string, backlog int) (*Listener, error) {
 	fail := func(call string, err error) (*Listener, error) {
 		var a net.Addr
-		if ap, _, e := s.resolveLocal(network, address); e == nil {
+		if ap, _, e := resolveLocal(network, address); e == nil {
 			a = netAddr(true, ap)
 		}
 		return nil, opError("listen", network, call, nil, a, err)
@@ -34,9 +34,9 @@ func (s *Stack) ListenTCP(network, address string, backlog int) (*Listener, erro
 	switch network {
 	case "tcp", "tcp4", "tcp6":
 	default:
-		return fail("", net.UnknownNetworkError(network))
+		return nil, wrongNetwork("listen", network, address)
 	}
-	ap, dual, err := s.resolveLocal(network, address)
+	ap, dual, err := resolveLocal(network, address)
 	if err != nil {
 		return fail("", err)
 	}

@@ -25,9 +25,9 @@ func (s *Stack) ListenPacket(network, address string) (net.PacketConn, error) {
 	switch network {
 	case "udp", "udp4", "udp6":
 	default:
-		return nil, opError("listen", network, "", nil, nil, net.UnknownNetworkError(network))
+		return nil, wrongNetwork("listen", network, address)
 	}
-	ap, dual, err := s.resolveLocal(network, address)
+	ap, dual, err := resolveLocal(network, address)
 	if err != nil {
 		return nil, opError("listen", network, "", nil, nil, err)
 	}
@@ -84,6 +84,11 @@ func (c *UDPConn) RemoteAddr() net.Addr { return c.remote }
 
 // ReadFromUDPAddrPort receives a datagram into b. What does not fit is lost.
 func (c *UDPConn) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
+	return c.receive("recvfrom", func() (int, netip.AddrPort, error) { return c.fd.y.recvfrom(c.fd.k, b, 0) })
+}
+
+// receive makes a call that receives, until it has.
+func (c *UDPConn) receive(name string, call func() (int, netip.AddrPort, error)) (int, netip.AddrPort, error) {
 	d := &c.fd.r
 	d.use.Lock()
 	defer d.use.Unlock()
@@ -91,7 +96,7 @@ func (c *UDPConn) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
 		if err := c.fd.ready(d); err != nil {
 			return 0, netip.AddrPort{}, c.error("read", "", c.remote, err)
 		}
-		n, from, err := c.fd.y.recvfrom(c.fd.k, b, 0)
+		n, from, err := call()
 		switch err {
 		case nil:
 			if c.fd.k.closing.Load() {
@@ -101,7 +106,7 @@ func (c *UDPConn) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
 		case syscall.EAGAIN:
 			<-d.wake
 		default:
-			return 0, netip.AddrPort{}, c.error("read", "recvfrom", c.remote, err)
+			return 0, netip.AddrPort{}, c.error("read", name, c.remote, err)
 		}
 	}
 }
@@ -117,7 +122,10 @@ func (c *UDPConn) ReadFrom(b []byte) (int, net.Addr, error) {
 
 // Read implements net.Conn.
 func (c *UDPConn) Read(b []byte) (int, error) {
-	n, _, err := c.ReadFromUDPAddrPort(b)
+	n, _, err := c.receive("read", func() (int, netip.AddrPort, error) {
+		n, err := c.fd.y.Read(c.fd.k.fd, b)
+		return n, netip.AddrPort{}, err
+	})
 	return n, err
 }
 
@@ -131,7 +139,7 @@ func (c *UDPConn) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
 	} else if a.Is4In6() && c.fd.k.domain == AF_INET {
 		to = netip.AddrPortFrom(a.Unmap(), to.Port())
 	}
-	return c.send(b, to)
+	return c.send("sendto", to, func() (int, error) { return c.fd.y.Sendto(c.fd.k.fd, b, 0, to) })
 }
 
 // WriteTo implements net.PacketConn.
@@ -144,9 +152,12 @@ func (c *UDPConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 }
 
 // Write implements net.Conn.
-func (c *UDPConn) Write(b []byte) (int, error) { return c.send(b, netip.AddrPort{}) }
+func (c *UDPConn) Write(b []byte) (int, error) {
+	return c.send("write", netip.AddrPort{}, func() (int, error) { return c.fd.y.Write(c.fd.k.fd, b) })
+}
 
-func (c *UDPConn) send(b []byte, to netip.AddrPort) (int, error) {
+// send makes a call that sends, until it has.
+func (c *UDPConn) send(name string, to netip.AddrPort, call func() (int, error)) (int, error) {
 	d := &c.fd.w
 	d.use.Lock()
 	defer d.use.Unlock()
@@ -158,14 +169,14 @@ func (c *UDPConn) send(b []byte, to netip.AddrPort) (int, error) {
 		if err := c.fd.ready(d); err != nil {
 			return 0, c.error("write", "", addr, err)
 		}
-		n, err := c.fd.y.Sendto(c.fd.k.fd, b, 0, to)
+		n, err := call()
 		switch err {
 		case nil:
 			return n, nil
 		case syscall.EAGAIN:
 			<-d.wake
 		default:
-			return 0, c.error("write", "sendto", addr, err)
+			return 0, c.error("write", name, addr, err)
 		}
 	}
 }

@@ -155,9 +155,10 @@ func TestTablesAsLinux(t *testing.T) {
 					ours = append(ours, "failed "+st.ip)
 				}
 			}
-			// The kernel adds the local routes of IPv6 addresses from a work queue.
-			script += `for i in $(seq 100); do
-					[ $(ip -6 route show table local | grep -v fe80 | grep -c ^local) -ge $(ip -6 -o addr show | grep -vc fe80) ] && break
+			// The kernel adds the routes of IPv6 addresses and links from work queues.
+			script += `for i in $(seq 250); do
+					[ $(ip -6 route show table local | grep -v fe80 | grep -c ^local) -ge $(ip -6 -o addr show | grep -vc fe80) ] &&
+					[ $(ip -6 route show table local | grep -c '^multicast .*dev cat') -eq 2 ] && break
 					sleep 0.02
 				done
 				`
