@@ -148,12 +148,26 @@ func serveTransfer(c net.Conn) {
 	c.Write(h.Sum(nil))
 }
 
-func (n *network) dial(ctx context.Context, v6 bool) (net.Conn, error) {
-	addr, proto := tcpip.AddrFrom4([4]byte{10, 9, 0, 2}), header.IPv4ProtocolNumber
+func clientAddr(v6 bool) tcpip.Address {
 	if v6 {
-		addr, proto = tcpip.AddrFrom16([16]byte{0: 0xfd, 3: 9, 15: 2}), header.IPv6ProtocolNumber
+		return tcpip.AddrFrom16([16]byte{0: 0xfd, 3: 9, 15: 1})
 	}
-	return gonet.DialContextTCP(ctx, n.client, tcpip.FullAddress{Addr: addr, Port: 80}, proto)
+	return tcpip.AddrFrom4([4]byte{10, 9, 0, 1})
+}
+
+func serverAddr(v6 bool) tcpip.Address {
+	if v6 {
+		return tcpip.AddrFrom16([16]byte{0: 0xfd, 3: 9, 15: 2})
+	}
+	return tcpip.AddrFrom4([4]byte{10, 9, 0, 2})
+}
+
+func (n *network) dial(ctx context.Context, v6 bool) (net.Conn, error) {
+	proto := header.IPv4ProtocolNumber
+	if v6 {
+		proto = header.IPv6ProtocolNumber
+	}
+	return gonet.DialContextTCP(ctx, n.client, tcpip.FullAddress{Addr: serverAddr(v6), Port: 80}, proto)
 }
 
 // errWrongBytes is the one error that TCP must never give a reason for.

@@ -83,11 +83,11 @@ func ReadRecording(r io.Reader) (Recording, error) {
 	rec := Recording{}
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxRecordLine)
-	for n := 1; lines.Scan(); n++ {
+	if lines.Scan(); lines.Text() != recordHeader && lines.Err() == nil {
+		return nil, fmt.Errorf("recording, line 1: %q is not %q: not a recording, or one of another version", lines.Text(), recordHeader)
+	}
+	for n := 2; lines.Scan(); n++ {
 		line := lines.Text()
-		if n == 1 && line != recordHeader {
-			return nil, fmt.Errorf("recording, line 1: %q is not %q: not a recording, or one of another version", line, recordHeader)
-		}
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
