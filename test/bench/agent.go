@@ -157,16 +157,16 @@ func (w *worker) profile(a profileArgs) error {
 	return err
 }
 
-// linkPackets returns the packets that an interface has carried, both ways. A TSO
-// super-packet is one.
-func linkPackets(dev string) (uint64, error) {
+// linkCounts returns the packets that an interface has carried, both ways, and those
+// that it has dropped. A TSO super-packet is one.
+func linkCounts(dev string) (packets, drops uint64, err error) {
 	link, err := netlink.LinkByName(dev)
 	if err != nil {
-		return 0, fmt.Errorf("interface %s: %w", dev, err)
+		return 0, 0, fmt.Errorf("interface %s: %w", dev, err)
 	}
 	s := link.Attrs().Statistics
 	if s == nil {
-		return 0, fmt.Errorf("interface %s: %w", dev, unix.ENODATA)
+		return 0, 0, fmt.Errorf("interface %s: %w", dev, unix.ENODATA)
 	}
-	return s.RxPackets + s.TxPackets, nil
+	return s.RxPackets + s.TxPackets, s.RxDropped + s.TxDropped, nil
 }

@@ -45,8 +45,14 @@ const (
 	stopping
 )
 
-// stallTime is how long after its end a load may still wait for an answer.
-const stallTime = 3 * time.Second
+const (
+	// startTime is how long it may take until every client has had its first answer:
+	// three retransmissions of a SYN.
+	startTime = 10 * time.Second
+
+	// stallTime is how long after its end a load may still wait for an answer.
+	stallTime = 3 * time.Second
+)
 
 // driver is one client of a load.
 type driver struct {
@@ -54,7 +60,9 @@ type driver struct {
 	net   network
 	phase *atomic.Int32
 
-	end    time.Time // no call may block longer
+	ready  chan<- struct{} // takes one value when this client has had its first answer
+	isUp   bool            // that was sent
+	end    time.Time       // no call may block longer
 	bytes  atomic.Int64
 	conn   atomic.Pointer[net.Conn] // of a stream
 	all    uint64                   // exchanges in all
@@ -64,8 +72,17 @@ type driver struct {
 	why    error                    // the first failure
 }
 
+// up says that this client works.
+func (d *driver) up() {
+	if !d.isUp {
+		d.isUp = true
+		d.ready <- struct{}{}
+	}
+}
+
 // exchange counts an exchange that began at start and has just ended.
 func (d *driver) exchange(start, now time.Time) {
+	d.up()
 	d.all++
 	if d.phase.Load() == measuring {
 		d.done++
@@ -96,7 +113,7 @@ func (l *load) run(n network, held *holder) (sample, error) {
 		return l.open(n, held)
 	}
 	work, ok := map[string]func(*driver) error{
-		loadDown: (*driver).down, loadUp: (*driver).up, loadHTTP: (*driver).http,
+		loadDown: (*driver).download, loadUp: (*driver).upload, loadHTTP: (*driver).http,
 		loadConnect: (*driver).connect, loadEcho: (*driver).echo, loadUDP: (*driver).udp,
 	}[l.Kind]
 	if !ok {
@@ -117,8 +134,9 @@ func (l *load) run(n network, held *holder) (sample, error) {
 	var group sync.WaitGroup
 	drivers := make([]*driver, l.N)
 	errs := make(chan error, l.N)
+	ready := make(chan struct{}, l.N)
 	for i := range drivers {
-		d := &driver{load: l, net: n, phase: &phase, end: time.Now().Add(l.Warmup + l.Duration + stallTime)}
+		d := &driver{load: l, net: n, phase: &phase, ready: ready, end: time.Now().Add(startTime + l.Warmup + l.Duration + stallTime)}
 		drivers[i] = d
 		group.Go(func() {
 			err := work(d)
@@ -131,7 +149,7 @@ func (l *load) run(n network, held *holder) (sample, error) {
 			}
 		})
 	}
-	begin, end, err := l.watch(drivers, &phase, errs)
+	begin, end, err := l.watch(drivers, &phase, ready, errs)
 	phase.Store(stopping)
 	for _, d := range drivers {
 		if c := d.conn.Load(); c != nil {
@@ -156,7 +174,10 @@ func (l *load) run(n network, held *holder) (sample, error) {
 	if err != nil {
 		return nil, err
 	}
-	s["packets"] = float64(after.packets - before.packets)
+	if l.Dev != "" {
+		s["packets"] = float64(after.packets - before.packets)
+		s["drops"] = float64(after.drops - before.drops)
+	}
 	return s, nil
 }
 
@@ -184,9 +205,9 @@ type mark struct {
 	bytes int64
 }
 
-// watch waits through the phases of a load, and returns the state of things at the
+// watch waits until every client works, then through the phases of a load, and returns the state of things at the
 // beginning and end of the measured time.
-func (l *load) watch(drivers []*driver, phase *atomic.Int32, errs <-chan error) (begin, end mark, err error) {
+func (l *load) watch(drivers []*driver, phase *atomic.Int32, ready <-chan struct{}, errs <-chan error) (begin, end mark, err error) {
 	m := meter{pids: l.Pids, dev: l.Dev}
 	wait := func(t time.Duration) error {
 		select {
@@ -207,6 +228,17 @@ func (l *load) watch(drivers []*driver, phase *atomic.Int32, errs <-chan error) 
 			}
 		}
 		return k, err
+	}
+	late := time.After(startTime)
+	for i := range drivers {
+		select {
+		case <-ready:
+		case err = <-errs:
+			return
+		case <-late:
+			err = fmt.Errorf("%d of %d clients have had no answer for %v", len(drivers)-i, len(drivers), startTime)
+			return
+		}
 	}
 	if err = wait(l.Warmup); err != nil {
 		return
@@ -301,12 +333,13 @@ func (d *driver) stream(port int, move func(net.Conn, []byte) (int, error)) erro
 		if err != nil {
 			return err
 		}
+		d.up()
 	}
 	return nil
 }
 
-func (d *driver) down() error { return d.stream(portBytes, net.Conn.Read) }
-func (d *driver) up() error   { return d.stream(portDiscard, net.Conn.Write) }
+func (d *driver) download() error { return d.stream(portBytes, net.Conn.Read) }
+func (d *driver) upload() error   { return d.stream(portDiscard, net.Conn.Write) }
 
 func (d *driver) echo() error {
 	c, err := d.dial("tcp", portEcho)

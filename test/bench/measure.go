@@ -62,6 +62,7 @@ var (
 		{Key: "cpu-all/GB", Unit: "s", Lower: true},
 		{Key: "allocs/packet", Lower: true, Count: true},
 		{Key: "rw-calls/packet", Lower: true, Count: true},
+		{Key: "drops", Lower: true, Count: true}, // by the client's interface
 		others,
 	}
 	costOfRequests = []metric{

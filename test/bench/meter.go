@@ -27,12 +27,13 @@ type reading struct {
 	server  time.Duration // of processor time, user and system
 	own     time.Duration // of processor time of this process
 	machine time.Duration // of processor time that was not idle, of all processors
-	packets uint64
+	packets uint64        // on the interface
+	drops   uint64        // by the interface
 }
 
 func (m meter) read() (r reading, err error) {
 	if m.dev != "" {
-		if r.packets, err = linkPackets(m.dev); err != nil {
+		if r.packets, r.drops, err = linkCounts(m.dev); err != nil {
 			return r, err
 		}
 	}

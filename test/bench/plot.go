@@ -120,7 +120,18 @@ func plotBlock(b *bytes.Buffer, y int, set setting, rows []plotRow, names []stri
 		left += 32 + 8*float64(len(name))
 	}
 	y += plotLegend
-	top := y
+	bottom := y
+	for _, row := range rows {
+		bottom += len(row.bars)*plotBar + plotGap
+	}
+	for v := 0.0; v <= axis+1e-9; v += 0.2 {
+		style := `stroke="#ddd"`
+		if v > 0.99 && v < 1.01 {
+			style = `stroke="#000" stroke-dasharray="4 3"`
+		}
+		fmt.Fprintf(b, `<path d="M%.1f %dV%d" %s fill="none"/>`, x(v), y-5, bottom, style)
+		text(x(v), bottom+14, "middle", ` font-size="11"`, fmt.Sprintf("%.1f", v))
+	}
 	for _, row := range rows {
 		text(plotLeft-8, y+len(row.bars)*plotBar/2+4, "end", "", row.name)
 		for _, bar := range row.bars {
@@ -132,15 +143,7 @@ func plotBlock(b *bytes.Buffer, y int, set setting, rows []plotRow, names []stri
 		}
 		y += plotGap
 	}
-	for v := 0.0; v <= axis+1e-9; v += 0.2 {
-		style := `stroke="#ddd"`
-		if v > 0.99 && v < 1.01 {
-			style = `stroke="#000" stroke-dasharray="4 3"`
-		}
-		fmt.Fprintf(b, `<path d="M%.1f %dV%d" %s fill="none"/>`, x(v), top-5, y, style)
-		text(x(v), y+14, "middle", ` font-size="11"`, fmt.Sprintf("%.1f", v))
-	}
-	return y + 34
+	return bottom + 34
 }
 
 func colour(i int) string { return plotColours[(i+len(plotColours)-1)%len(plotColours)] }

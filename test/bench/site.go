@@ -91,14 +91,15 @@ func startSite(ctx context.Context, c *contestant, set setting, files int) (s *s
 // detection of a relay's IPv6 addresses takes up to two, and until the kernel has
 // noticed that a link is up, what is sent on it is lost.
 const (
-	reachTries = 250
+	reachTries = 125
+	reachTime  = 20 * time.Millisecond // of a try
 	reachPause = 20 * time.Millisecond
 )
 
 // reach waits until the client can reach the server.
 func (s *site) reach(ctx context.Context) (err error) {
 	for range reachTries {
-		if err = s.client.call(ctx, "load", load{Kind: loadEcho, N: 1, Target: s.target, Duration: time.Millisecond}, nil); err == nil {
+		if err = s.client.call(ctx, "load", load{Kind: loadEcho, N: 1, Target: s.target, Duration: reachTime}, nil); err == nil {
 			return nil
 		}
 		if ctx.Err() != nil {
