@@ -8,23 +8,42 @@ import (
 	"github.com/catflap/catflap/internal/testenv"
 )
 
-// story is what a trace must tell of one request, in this order; SERVER stands for the server's address.
-var story = []string{
-	`call +socket\(AF_INET6?, SOCK_STREAM\S*, IPPROTO_IP\) += 3`,
-	`call +listen\(3, `,
-	`-> in +IP6? \S+ > SERVER\.80: Flags \[S\], .*mss `,
-	`route +rule 0 .* table local .* local SERVER dev `,
-	`socket +.*listener \*:80 ✓ fd [34] LISTEN`,
-	`<- out +IP6? SERVER\.80 > \S+: Flags \[S\.\], `,
-	`-> in +IP6? .* > SERVER\.80: Flags \[\.\], ack 1, `,
-	`socket +exact 4-tuple ✓ `,
-	`call +accept4\([34], \{sa_family=AF_INET6?, .* = 5`,
-	`call +read\(5, "GET / HTTP/1\.1`,
-	`call +write\(5, "HTTP/1\.1 200 OK`,
-	`Flags \[F\.\]`,
-	`call +read\(5, "", \d+\) += 0`,
-	`call +close\(5\) += 0`,
-	`state .*-> CLOSED`,
+// stories are what a trace must tell of one request, each in its order; SERVER stands for the server's address. A call is
+// told when it ends, so that calls and packets that run at the same time may come in either order.
+var stories = [][]string{
+	{ // the packets, and who takes them
+		`-> in +IP6? \S+ > SERVER\.80: Flags \[S\], .*mss `,
+		`route +rule 0 .* table local .* local SERVER dev `,
+		`socket +.*listener \*:80 ✓ fd [34] LISTEN`,
+		`<- out +IP6? SERVER\.80 > \S+: Flags \[S\.\], `,
+		`-> in +IP6? .* > SERVER\.80: Flags \[\.\], ack 1, `,
+		`socket +exact 4-tuple ✓ `,
+		`-> in +IP6? .* > SERVER\.80: Flags \[P\.\], seq 1:`,
+		`<- out +IP6? SERVER\.80 > \S+: Flags \[P\.\], seq 1:`,
+		`Flags \[F\.\]`,
+		`Flags \[F\.\]`,
+	},
+	{ // the server's calls
+		`call +socket\(AF_INET6?, SOCK_STREAM\S*, IPPROTO_IP\) += 3`,
+		`call +listen\(3, `,
+		`call +accept4\([34], \{sa_family=AF_INET6?, .* = 5`,
+		`call +read\(5, "GET / HTTP/1\.1`,
+		`call +write\(5, "HTTP/1\.1 200 OK`,
+		`call +read\(5, "", \d+\) += 0`,
+		`call +close\(5\) += 0`,
+	},
+	{ // what has to come before a call can end
+		`call +listen\(3, `,
+		`-> in +.*Flags \[S\], `,
+		`<- out +.*Flags \[S\.\], `,
+		`call +accept4\([34], \{`,
+	},
+	{
+		`-> in +.*Flags \[P\.\], seq 1:`,
+		`call +read\(5, "GET / `,
+		`<- out +.*Flags \[P\.\], seq 1:`,
+		`-> in +.*Flags \[F\.\]`,
+	},
 }
 
 // tells fails the test unless the lines of text match the patterns one after another.
@@ -45,12 +64,16 @@ func tells(t *testing.T, text string, patterns []string) {
 	}
 }
 
-func storyOf(server string) []string {
-	var out []string
-	for _, p := range story {
-		out = append(out, strings.ReplaceAll(p, "SERVER", regexp.QuoteMeta(server)))
+// tellsAll fails the test unless a trace tells all stories of a request to the server.
+func tellsAll(t *testing.T, trace, server string) {
+	t.Helper()
+	for _, story := range stories {
+		var patterns []string
+		for _, p := range story {
+			patterns = append(patterns, strings.ReplaceAll(p, "SERVER", regexp.QuoteMeta(server)))
+		}
+		tells(t, trace, patterns)
 	}
-	return out
 }
 
 // stamps: each entry has the time since the first, and none lies before it.
@@ -81,7 +104,7 @@ func TestGetTrace(t *testing.T) {
 			if r.stdout != "Hello kitty!" {
 				t.Errorf("stdout %q: the trace belongs on stderr", r.stdout)
 			}
-			tells(t, r.stderr, storyOf(server))
+			tellsAll(t, r.stderr, server)
 			stamps(t, r.stderr)
 			if strings.Contains(r.stderr, "\x1b") {
 				t.Error("colours, and stderr is no terminal")
@@ -99,7 +122,7 @@ func TestRunTrace(t *testing.T) {
 			if r.stdout != "Hello kitty!" {
 				t.Errorf("stdout %q: the trace belongs on stderr", r.stdout)
 			}
-			tells(t, r.stderr, storyOf(server))
+			tellsAll(t, r.stderr, server)
 			stamps(t, r.stderr)
 		})
 	}
