@@ -204,8 +204,9 @@ func (k *socket) listen(backlog int) error {
 	if !k.stream() {
 		return syscall.EOPNOTSUPP
 	}
-	// As Linux: negative means the most, and the queue may exceed the backlog by
-	// one. netstack sends SYN cookies one short of its own, hence two more.
+	// As Linux: negative means the most, the accept queue may exceed the backlog by
+	// one, and SYN cookies begin when as many handshakes are under way as the backlog
+	// says. netstack's begin one short of its own, which suits this.
 	if backlog < 0 || backlog > SOMAXCONN {
 		backlog = SOMAXCONN
 	}
@@ -218,7 +219,7 @@ func (k *socket) listen(backlog int) error {
 		}
 		k.bound = netip.AddrPortFrom(k.family().any(), 0)
 	}
-	if err := k.ep.Listen(backlog + 2); err != nil {
+	if err := k.ep.Listen(backlog + 1); err != nil {
 		return errnoOf(err)
 	}
 	k.backlog.Store(int32(backlog))

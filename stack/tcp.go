@@ -19,7 +19,7 @@ type TCPConfig struct {
 	NoSACK            bool          // turns off selective acknowledgement (RFC 2018)
 	NoRACK            bool          // turns off RACK-TLP loss detection (RFC 8985)
 	TimeWait          time.Duration // default 60 s
-	SynRetries        int           // default 6
+	SynRetries        int           // default 6; netstack keeps it and does not act on it: a SYN is given up after 127 s
 	Retries           int           // default 15
 }
 
