@@ -85,6 +85,7 @@ func start(cfg Config, link stack.Link) (*Instance, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	captureNetstackLog(cfg.Logger)
 	link.Addrs = cfg.Addrs
 	s, err := stack.New(stack.Config{
 		Links:  []stack.Link{link},

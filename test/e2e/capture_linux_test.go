@@ -100,7 +100,7 @@ func TestCapture(t *testing.T) {
 			near, far := filepath.Join(dir, "near"), filepath.Join(dir, "far")
 			script := `
 unshare --net -- sh -c 'echo up; exec sleep 1000' >` + dir + `/up & other=$!
-until grep -q up ` + dir + `/up; do sleep 0.02; done
+until grep -qs up ` + dir + `/up; do sleep 0.02; done
 ip link add r0 type veth peer name eth0
 ip link set eth0 netns $other
 there="nsenter --net=/proc/$other/ns/net --"
