@@ -67,7 +67,7 @@ type Link struct {
 }
 
 // observer is who wants to know of faults.
-type observer struct{ see func(Fault) }
+type observer struct{ see func(Fault, []byte) }
 
 // way is one direction. All but on is guarded by Link.mu.
 type way struct {
@@ -242,9 +242,10 @@ func (l *Link) Rules() []RuleInfo {
 	return infos
 }
 
-// Observe has see called with each fault, in the order in which they are decided. It must be quick, and must not
-// call the Link. After stop has returned it is not called again.
-func (l *Link) Observe(see func(Fault)) (stop func()) {
+// Observe has see called with each fault, in the order in which they are decided, and with the packet as it is before
+// the fault, from its IP header on. See must be quick, must not keep or change the packet, and must not call the
+// Link. After stop has returned it is not called again.
+func (l *Link) Observe(see func(f Fault, packet []byte)) (stop func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	o := &observer{see}
@@ -373,7 +374,7 @@ func (l *Link) apply(w *way, p *wirePacket, faults []Fault, now time.Duration) {
 	var copies []*wirePacket
 	for _, f := range faults {
 		for o := range l.observers {
-			o.see(f)
+			o.see(f, p.bytes)
 		}
 		if f.Rule != "" {
 			s.Faults++

@@ -15,7 +15,7 @@ type chain struct {
 func (c chain) stationary() []float64 {
 	p := make([]float64, len(c.step))
 	p[0] = 1
-	for range 20_000 {
+	for range 5_000 {
 		next := make([]float64, len(p))
 		for i := range p {
 			for j := range p {
@@ -66,7 +66,7 @@ func geChain(l GELoss) chain {
 
 // TestLossModels holds how much is lost, and how much of it in a row, against the models' formulas.
 func TestLossModels(t *testing.T) {
-	const n = 500_000
+	const n = 200_000
 	independent := func(p float64) chain { return chain{[][]float64{{1}}, []float64{p}} }
 	for _, tt := range []struct {
 		text string

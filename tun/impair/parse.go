@@ -69,11 +69,15 @@ var options = []struct {
 func (p *specParser) option() error {
 	for _, o := range options {
 		start := p.next
-		if !p.is(o.name) {
+		if _, twice := p.given[o.name]; twice {
+			if p.peek() == o.name {
+				p.take()
+				return p.refuseLast(o.name + " is given twice")
+			}
 			continue
 		}
-		if _, twice := p.given[o.name]; twice {
-			return p.refuseLast(o.name + " is given twice")
+		if !p.is(o.name) {
+			continue
 		}
 		p.given[o.name] = start
 		return o.read(p)
@@ -87,8 +91,7 @@ func (p *specParser) locate(err error) error {
 	if errors.As(err, &se) {
 		name, _, _ := strings.Cut(se.Setting, " ")
 		if at, ok := p.given[name]; ok {
-			p.want = nil
-			return p.refuse(at, se.Error())
+			return p.senseless(at, se)
 		}
 	}
 	return err

@@ -43,8 +43,7 @@ func ParseRule(text string) (Rule, error) {
 	if err := p.rule.Validate(); err != nil {
 		var se *SpecError
 		if errors.As(err, &se) {
-			p.want = nil
-			return Rule{}, p.refuse(0, se.Error())
+			return Rule{}, p.senseless(0, se)
 		}
 		return Rule{}, err
 	}

@@ -83,10 +83,10 @@ func TestDistributions(t *testing.T) {
 		cdf func(float64) float64
 		n   int
 	}{
-		Uniform:      {func(x float64) float64 { return max(0, min(1, (x+1)/2)) }, 200_000},
-		Normal:       {capped(normalCDF), 200_000},
-		Pareto:       {capped(paretoCDF), 200_000},
-		ParetoNormal: {paretonormal, 5_000}, // its reference is slow
+		Uniform:      {func(x float64) float64 { return max(0, min(1, (x+1)/2)) }, 100_000},
+		Normal:       {capped(normalCDF), 100_000},
+		Pareto:       {capped(paretoCDF), 100_000},
+		ParetoNormal: {paretonormal, 2_000}, // its reference is slow
 	} {
 		spec := Spec{Delay: Delay{Time: mean, Jitter: jitter, Distribution: dist}, Seed: 7}
 		d := newDice(&spec, Out, false)
@@ -134,7 +134,7 @@ func correlatedCDF(r float64) func(float64) float64 {
 
 // TestCorrelation holds correlated numbers against the model: their distribution, and how one follows another.
 func TestCorrelation(t *testing.T) {
-	const n = 400_000
+	const n = 200_000
 	for _, percent := range []Percent{25, 50, 90} {
 		r := float64(percent) / 100
 		c := newCorrelated(newStream(7, Out, false, causeLoss), percent)
@@ -152,7 +152,7 @@ func TestCorrelation(t *testing.T) {
 		if got := cov / variance; math.Abs(got-r) > 5/math.Sqrt(n) {
 			t.Errorf("correlation %v%%: one number follows another by %.4f", percent, got)
 		}
-		if got, want := variance/n, (1-r)/(1+r)/12; math.Abs(got/want-1) > 0.03 {
+		if got, want := variance/n, (1-r)/(1+r)/12; math.Abs(got/want-1) > 0.05 {
 			t.Errorf("correlation %v%%: the variance is %.5f, want %.5f", percent, got, want)
 		}
 		// Correlated samples count for fewer.
@@ -175,7 +175,7 @@ func TestStreams(t *testing.T) {
 		cause  cause
 	}
 	streams := map[key][]float64{}
-	const n = 20_000
+	const n = 5_000
 	for _, seed := range []uint64{1, 2, 3} {
 		for _, dir := range []Direction{In, Out} {
 			for _, copies := range []bool{false, true} {
@@ -219,7 +219,7 @@ func TestChances(t *testing.T) {
 	b.set(t, Out, "delay 1ms loss 3% duplicate 5% corrupt 10% reorder 20% limit 100000")
 	b.set(t, In, "delay 1ms reorder 50% gap 4")
 	var bits []float64
-	defer b.Observe(func(f Fault) {
+	defer b.Observe(func(f Fault, _ []byte) {
 		if f.Action == ActionCorrupt {
 			bits = append(bits, (float64(f.N)+0.5)/(8*size))
 		}

@@ -203,7 +203,7 @@ type Recorder struct {
 func (l *Link) Record(w io.Writer) *Recorder {
 	r := &Recorder{w: bufio.NewWriter(w)}
 	_, r.err = fmt.Fprintln(r.w, recordHeader)
-	r.stop = l.Observe(func(f Fault) {
+	r.stop = l.Observe(func(f Fault, _ []byte) {
 		if r.err == nil {
 			_, r.err = fmt.Fprintln(r.w, f)
 		}

@@ -252,7 +252,7 @@ func TestShrinkRun(t *testing.T) {
 	run := func(setup func(*bench)) (failed bool, rec Recording) {
 		b := newBench(t, Config{Seed: 2})
 		setup(b)
-		stop := b.Observe(func(f Fault) { rec = append(rec, f) })
+		stop := b.Observe(func(f Fault, _ []byte) { rec = append(rec, f) })
 		defer stop()
 		for i := range uint16(5) {
 			if arrived := strings.Fields(talk(t, b, false, 40000+i, conversation)); !slices.Contains(arrived, "1") {

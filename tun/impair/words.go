@@ -15,10 +15,20 @@ type ParseError struct {
 	Word   string   // "" at the end of Input
 	Reason string   // why a word of the right kind will not do; "" if it is of the wrong kind
 	Want   []string // what could stand there: words, and in capitals kinds of values
+
+	whole bool // all words could stand where they stand; together they make no sense
 }
 
 // Error is one line: the word, its place, and what could stand there.
 func (e *ParseError) Error() string {
+	if len(e.Want) == 0 {
+		return e.Problem()
+	}
+	return e.Problem() + "; " + e.Remedy()
+}
+
+// Problem is the word and its place.
+func (e *ParseError) Problem() string {
 	where := fmt.Sprintf("%q at column %d of %q", e.Word, e.Pos+1, e.Input)
 	switch {
 	case e.Input == "":
@@ -29,10 +39,15 @@ func (e *ParseError) Error() string {
 	if e.Reason != "" {
 		where += ": " + e.Reason
 	}
+	return where
+}
+
+// Remedy is what could stand there; "" if the word is of the right kind.
+func (e *ParseError) Remedy() string {
 	if len(e.Want) == 0 {
-		return where
+		return ""
 	}
-	return where + "; here could stand: " + strings.Join(e.Want, ", ")
+	return "here could stand: " + strings.Join(e.Want, ", ")
 }
 
 // Place shows the place: the input, and below it a mark under the word.
@@ -124,7 +139,15 @@ func (w *words) refuseLast(reason string) error {
 	return w.refuse(w.next-1, reason)
 }
 
-func (w *words) refuse(i int, reason string) error {
+// senseless is the error of words that are well but for what they say, beginning with the i-th.
+func (w *words) senseless(i int, why *SpecError) error {
+	w.want = nil
+	e := w.refuse(i, why.Error())
+	e.whole = true
+	return e
+}
+
+func (w *words) refuse(i int, reason string) *ParseError {
 	e := &ParseError{Input: w.input, Pos: len(w.input), Reason: reason, Want: w.want}
 	if i < len(w.list) {
 		e.Pos, e.Word = w.list[i].pos, w.list[i].text
