@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -43,6 +44,11 @@ func describeMachine() machine {
 			}
 		}
 		m.Commit = commit(bi.Settings)
+	}
+	if m.Commit == "" { // go run does not stamp it
+		if b, err := exec.Command("git", "describe", "--always", "--dirty", "--tags").Output(); err == nil {
+			m.Commit = strings.TrimSpace(string(b))
+		}
 	}
 	return m
 }
