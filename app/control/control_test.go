@@ -28,7 +28,7 @@ func start(t *testing.T) (*stack.Stack, *Client) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	srv, err := Serve(filepath.Join(t.TempDir(), "c.sock"), s, Info{Version: "test", PID: 7, Dev: "cat0"}, nil)
+	srv, err := Serve(filepath.Join(t.TempDir(), "c.sock"), Parts{Stack: s}, Info{Version: "test", PID: 7, Dev: "cat0"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -341,7 +341,7 @@ func TestCloseWithStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	srv, err := Serve(filepath.Join(t.TempDir(), "c.sock"), s, Info{}, nil)
+	srv, err := Serve(filepath.Join(t.TempDir(), "c.sock"), Parts{Stack: s}, Info{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -417,7 +417,7 @@ func BenchmarkSockets(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer s.Close()
-	srv, err := Serve(filepath.Join(b.TempDir(), "c.sock"), s, Info{}, nil)
+	srv, err := Serve(filepath.Join(b.TempDir(), "c.sock"), Parts{Stack: s}, Info{}, nil)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -14,6 +14,8 @@
 //	GET            /v1/lookup/route  ?dst=&src=&iif=&oif=
 //	GET            /v1/lookup/socket ?network=&src=&dst=
 //	GET POST DELETE /v1/steering
+//	GET PUT DELETE /v1/netem
+//	POST DELETE    /v1/netem/rules
 //	GET            /v1/drops
 //	GET            /v1/events  ?kinds=calls,packets,states  one JSON object a line
 package control

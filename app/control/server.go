@@ -19,13 +19,21 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/tun/impair"
 )
+
+// Parts are the parts of an instance that the API is about.
+type Parts struct {
+	Stack *stack.Stack
+	Netem *impair.Link // if nil, the link cannot be impaired
+}
 
 // Server answers on a control socket. Close ends it.
 type Server struct {
 	path  string
 	info  Info
 	stack *stack.Stack
+	netem *impair.Link
 	http  *http.Server
 	log   *slog.Logger
 
@@ -40,7 +48,7 @@ type Server struct {
 // Serve makes the control socket at path, with mode 0600, and answers on it. A
 // stale file at path gives way; if another process answers there, the error is an
 // *InUseError. log may be nil.
-func Serve(path string, s *stack.Stack, info Info, log *slog.Logger) (*Server, error) {
+func Serve(path string, p Parts, info Info, log *slog.Logger) (*Server, error) {
 	l, err := listen(path)
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
@@ -48,7 +56,7 @@ func Serve(path string, s *stack.Stack, info Info, log *slog.Logger) (*Server, e
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	srv := &Server{path: path, info: info, stack: s, log: log, streams: make(chan struct{}, maxStreams)}
+	srv := &Server{path: path, info: info, stack: p.Stack, netem: p.Netem, log: log, streams: make(chan struct{}, maxStreams)}
 	ctx, cancel := context.WithCancel(context.Background())
 	srv.cancel = cancel
 	srv.http = &http.Server{
@@ -124,6 +132,11 @@ func (s *Server) handler() http.Handler {
 	answer("GET /steering", func(*http.Request) (any, error) { return list(s.stack.Steering()), nil })
 	answer("POST /steering", change(s.stack.AddSteering))
 	answer("DELETE /steering", change(s.stack.DelSteering))
+	answer("GET /netem", s.netemState)
+	answer("PUT /netem", change(s.setNetem))
+	answer("DELETE /netem", change(s.clearNetem))
+	answer("POST /netem/rules", s.addNetemRule)
+	answer("DELETE /netem/rules", change(s.delNetemRule))
 	answer("GET /drops", func(*http.Request) (any, error) { return s.stack.Drops(), nil })
 	mux.HandleFunc(fmt.Sprintf("GET /v%d/events", Version), s.events)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

@@ -21,6 +21,7 @@ import (
 	"github.com/catflap/catflap/app/control"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun"
+	"github.com/catflap/catflap/tun/impair"
 )
 
 // Defaults of a Config, as the command line documents them.
@@ -41,6 +42,7 @@ type Config struct {
 	Addrs []netip.Prefix // the stack's; if empty, DefaultAddrs
 	Peers []netip.Addr   // hosts at the other end of the link: the default routes lead to the first of each family
 	TCP   stack.TCPConfig
+	Netem Netem
 
 	Logger *slog.Logger // if nil, nothing is logged
 }
@@ -48,6 +50,8 @@ type Config struct {
 // Instance is a running stack with its cat server. Close releases everything.
 type Instance struct {
 	dev     *tun.Device
+	netem   *impair.Link
+	record  *recording // nil if nothing is recorded
 	stack   *stack.Stack
 	server  *cats.Server
 	control *control.Server
@@ -62,7 +66,9 @@ type Instance struct {
 
 // Start makes an instance on dev, which it closes on Close, and on error.
 func Start(cfg Config, dev *tun.Device) (*Instance, error) {
-	i, err := start(cfg, stack.Link{Name: dev.Name(), Endpoint: dev.Endpoint()})
+	// The kernel at the other end verifies checksums by itself.
+	netem := impair.New(dev.Endpoint(), impair.Config{PeerVerifies: true, Logger: cfg.Logger})
+	i, err := start(cfg, dev.Name(), netem)
 	if err != nil {
 		dev.Close()
 		return nil, err
@@ -78,7 +84,7 @@ func Start(cfg Config, dev *tun.Device) (*Instance, error) {
 	return i, nil
 }
 
-func start(cfg Config, link stack.Link) (*Instance, error) {
+func start(cfg Config, dev string, netem *impair.Link) (*Instance, error) {
 	if len(cfg.Addrs) == 0 {
 		cfg.Addrs = DefaultAddrs
 	}
@@ -86,17 +92,23 @@ func start(cfg Config, link stack.Link) (*Instance, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	captureNetstackLog(cfg.Logger)
-	link.Addrs = cfg.Addrs
+	record, err := cfg.Netem.apply(netem)
+	if err != nil {
+		netem.Close()
+		return nil, err
+	}
 	s, err := stack.New(stack.Config{
-		Links:  []stack.Link{link},
-		Routes: defaultRoutes(link.Name, cfg.Peers),
+		Links:  []stack.Link{{Name: dev, Endpoint: netem, Addrs: cfg.Addrs}},
+		Routes: defaultRoutes(dev, cfg.Peers),
 		TCP:    cfg.TCP,
 		Logger: cfg.Logger,
 	})
 	if err != nil {
+		record.Close()
+		netem.Close()
 		return nil, err
 	}
-	i := &Instance{stack: s, cfg: cfg, log: cfg.Logger, failed: make(chan error, 1), quit: make(chan struct{})}
+	i := &Instance{stack: s, netem: netem, record: record, cfg: cfg, log: cfg.Logger, failed: make(chan error, 1), quit: make(chan struct{})}
 	i.close = sync.OnceValue(i.shut)
 	return i, nil
 }
@@ -126,7 +138,7 @@ func (i *Instance) Control(path, version string) error {
 		info.Dev, info.Driver, info.MTU = i.dev.Name(), i.dev.Driver().String(), i.dev.MTU()
 	}
 	var err error
-	i.control, err = control.Serve(path, i.stack, info, i.log)
+	i.control, err = control.Serve(path, control.Parts{Stack: i.stack, Netem: i.netem}, info, i.log)
 	return err
 }
 
@@ -165,6 +177,9 @@ func (i *Instance) fail(err error) {
 
 // Stack returns the instance's stack.
 func (i *Instance) Stack() *stack.Stack { return i.stack }
+
+// Netem returns the layer that impairs the instance's link.
+func (i *Instance) Netem() *impair.Link { return i.netem }
 
 // Failed yields why the instance cannot go on: its device is gone, or its server failed.
 func (i *Instance) Failed() <-chan error { return i.failed }
@@ -205,7 +220,7 @@ func (i *Instance) unacknowledged() bool {
 	return false
 }
 
-// Close ends the instance at once: control socket, server, stack, device, in this
+// Close ends the instance at once: control socket, server, stack, link, device, in this
 // order. It waits for every goroutine.
 func (i *Instance) Close() error { return i.close() }
 
@@ -219,6 +234,11 @@ func (i *Instance) shut() error {
 		errs = append(errs, i.server.Close())
 	}
 	errs = append(errs, i.stack.Close())
+	i.netem.Close()
+	if err := i.record.Close(); err != nil {
+		i.log.Error("what was done to the packets is not recorded whole", "err", err)
+		errs = append(errs, err)
+	}
 	if i.dev != nil {
 		errs = append(errs, i.dev.Close())
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun"
+	"github.com/catflap/catflap/tun/impair"
 )
 
 // Pair is two stacks in one process, joined by an in-memory link: an instance
@@ -23,10 +24,9 @@ const (
 // StartPair makes a pair. The client has the addresses hostAddrs.
 func StartPair(cfg Config, hostAddrs []netip.Prefix, mtu int) (*Pair, error) {
 	a, b := tun.Pipe(mtu)
-	srv, err := start(cfg, stack.Link{Name: serverDev, Endpoint: a})
+	srv, err := start(cfg, serverDev, impair.New(a, impair.Config{Logger: cfg.Logger}))
 	if err != nil {
-		a.Close()
-		b.Close()
+		a.Close() // and with it b
 		return nil, err
 	}
 	if len(cfg.Addrs) == 0 {

@@ -22,6 +22,7 @@ type instanceFlags struct {
 	mtu       int
 	queues    int
 	drain     time.Duration
+	netem     netemFlags
 }
 
 // add defines the flags; with no device, those of the TUN device are left out.
@@ -32,6 +33,7 @@ func (f *instanceFlags) add(c *cobra.Command, device bool) {
 	fs.IntVar(&f.port, "port", instance.DefaultPort, "`PORT` of the cat server")
 	f.queues = 1
 	fs.IntVar(&f.mtu, "mtu", tun.DefaultMTU, "MTU of the link in `BYTES`")
+	f.netem.add(c)
 	if device {
 		fs.StringVar(&f.dev, "dev", tun.DefaultName, "`NAME` of the TUN device")
 		fs.StringVar(&f.driver, "driver", "auto", "TUN driver: auto, offload or water")
@@ -59,6 +61,9 @@ type setup struct {
 func (f *instanceFlags) parse(log *slog.Logger) (setup, error) {
 	s := setup{drain: f.drain}
 	var err error
+	if s.instance.Netem, err = f.netem.parse(); err != nil {
+		return s, err
+	}
 	if s.instance.Addrs, err = parsePrefixes("--addr", f.addrs); err != nil {
 		return s, err
 	}

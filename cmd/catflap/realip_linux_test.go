@@ -41,7 +41,7 @@ func twin(t *testing.T) (socket string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	srv, err := control.Serve(filepath.Join(t.TempDir(), "c.sock"), s, control.Info{Dev: "cat0"}, nil)
+	srv, err := control.Serve(filepath.Join(t.TempDir(), "c.sock"), control.Parts{Stack: s}, control.Info{Dev: "cat0"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

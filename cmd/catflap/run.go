@@ -78,7 +78,7 @@ func runInNamespace(ctx context.Context, e *env, f *instanceFlags, trace bool, a
 	defer i.Close()
 	var tr *tracer
 	if trace {
-		tr = startTrace(e, i.Stack())
+		tr = startTrace(e, i.Stack(), i.Netem())
 		defer tr.stop()
 	}
 	path := e.control

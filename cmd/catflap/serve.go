@@ -53,7 +53,7 @@ func serve(ctx context.Context, e *env, f *instanceFlags, trace bool) error {
 	}
 	defer i.Close()
 	if trace {
-		tr := startTrace(e, i.Stack())
+		tr := startTrace(e, i.Stack(), i.Netem())
 		defer tr.stop()
 	}
 	path := e.controlPath()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/catflap/catflap/internal/packet"
 	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/tun/impair"
 )
 
 // traceBuffer is how many events may wait for the terminal: a few megabytes, and
@@ -27,10 +28,13 @@ type tracer struct {
 	paint   palette
 	tracker *packet.Tracker
 	start   time.Time
+	faults  *faultLog
 }
 
-func startTrace(e *env, s *stack.Stack) *tracer {
+func startTrace(e *env, s *stack.Stack, link *impair.Link) *tracer {
 	t := &tracer{
+		faults: watchFaults(link),
+
 		e: e, sub: s.Subscribe(context.Background(), traceBuffer), done: make(chan struct{}),
 		w: bufio.NewWriter(e.stderr), paint: paletteFor(e), tracker: packet.NewTracker(),
 	}
@@ -60,6 +64,7 @@ func (t *tracer) settle(s *stack.Stack) {
 
 // stop prints what is left and ends the trace.
 func (t *tracer) stop() {
+	t.faults.stop()
 	t.sub.Close()
 	<-t.done
 	if n := t.sub.Dropped(); n > 0 {
@@ -76,6 +81,7 @@ func (t *tracer) print() {
 				t.start = ev.Call.Start
 			}
 		}
+		t.printFaults(ev.Time)
 		switch {
 		case ev.Packet != nil:
 			t.packet(ev)
@@ -88,6 +94,7 @@ func (t *tracer) print() {
 			t.w.Flush()
 		}
 	}
+	t.printFaults(time.Now())
 	t.w.Flush()
 }
 
