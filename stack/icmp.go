@@ -54,9 +54,10 @@ func (s *Stack) sendUnreachable(l *link, proto tcpip.NetworkProtocolNumber, pkt 
 	if proto != ipv4.ProtocolNumber {
 		max = maxQuoteV6
 	}
-	quote, ok := pkt.Data().PullUp(min(pkt.Data().Size(), max))
-	if !ok || isICMPErrorOrFragment(proto, quote) || !s.ns.AllowICMPMessage() {
-		return // no error about an error or a later fragment (RFC 1122 3.2.2)
+	size := pkt.Data().Size()
+	quote, ok := pkt.Data().PullUp(min(size, max))
+	if !ok || !deservesError(proto, quote, size) || !s.ns.AllowICMPMessage() {
+		return
 	}
 	r, err := s.ns.FindRoute(l.id, tcpip.Address{}, toTCPIP(src), proto, false)
 	if err != nil {
@@ -90,20 +91,24 @@ func (s *Stack) sendUnreachable(l *link, proto tcpip.NetworkProtocolNumber, pkt 
 	})
 }
 
-func isICMPErrorOrFragment(proto tcpip.NetworkProtocolNumber, b []byte) bool {
+// deservesError reports whether an ICMP error may be sent about a packet of size
+// bytes that begins with b: its header is sound, and it is neither an ICMP error
+// nor a later fragment (RFC 1122 3.2.2, RFC 4443 2.4(e)).
+func deservesError(proto tcpip.NetworkProtocolNumber, b []byte, size int) bool {
 	if proto == ipv4.ProtocolNumber {
-		h := header.IPv4(b)
-		if !h.IsValid(1 << 16) {
-			return true
+		if h := header.IPv4(b); !h.IsValid(size) || !h.IsChecksumValid() || h.FragmentOffset() != 0 {
+			return false
 		}
-		if h.FragmentOffset() != 0 {
-			return true
-		}
-		p := b[h.HeaderLength():]
-		return h.TransportProtocol() == header.ICMPv4ProtocolNumber && (len(p) < 1 || header.ICMPv4Type(p[0]) != header.ICMPv4Echo)
+	} else if !header.IPv6(b).IsValid(size) {
+		return false
 	}
-	p := b[header.IPv6MinimumSize:]
-	return header.IPv6(b).NextHeader() == uint8(header.ICMPv6ProtocolNumber) && (len(p) < 1 || p[0] < 128)
+	switch tp, p := transportOf(proto, b); tp {
+	case header.ICMPv4ProtocolNumber:
+		return len(p) > 0 && header.ICMPv4Type(p[0]) == header.ICMPv4Echo
+	case header.ICMPv6ProtocolNumber:
+		return len(p) > 0 && p[0] >= 128 // information
+	}
+	return true
 }
 
 // sendICMP sends an ICMP message through r after finish has set type and checksum

@@ -166,8 +166,10 @@ func TestRouteTypeAnswers(t *testing.T) {
 					t.Errorf("%s, packet %d: an error of %d bytes, want at most %d", c.typ, i, got.Length, most)
 				}
 			}
-			// No error about an error, nor to a sender that is many or none.
+			// No error about an error or a broken packet, nor to a sender that is many
+			// or none.
 			for _, b := range [][]byte{
+				datagram(t, FourTuple{"udp", src, dst}, "meow")[:42], // shorter than its header says
 				icmpError(t, src.Addr(), dst.Addr()),
 				datagram(t, FourTuple{"udp", netip.AddrPortFrom(familyOf(dst.Addr()).any(), 5555), dst}, "meow"),
 			} {
