@@ -169,7 +169,7 @@ func TestRouteTypeAnswers(t *testing.T) {
 			// No error about an error or a broken packet, nor to a sender that is many
 			// or none.
 			for _, b := range [][]byte{
-				datagram(t, FourTuple{"udp", src, dst}, "meow")[:42], // shorter than its header says
+				datagram(t, FourTuple{"udp", src, dst}, strings.Repeat("x", 40))[:60], // shorter than its header says
 				icmpError(t, src.Addr(), dst.Addr()),
 				datagram(t, FourTuple{"udp", netip.AddrPortFrom(familyOf(dst.Addr()).any(), 5555), dst}, "meow"),
 			} {
