@@ -30,10 +30,11 @@ type link struct {
 // dropCounters count packets that the routing policy database did not let
 // through, by the kernel's names for such drops.
 type dropCounters struct {
-	inNoRoutes, inNotLocal, martian, notUnicast, blackhole, unreachable, prohibit, outNoRoutes atomic.Uint64
+	inNoRoutes, inNotLocal, martian, notUnicast, blackhole, unreachable, prohibit, outNoRoutes, falseTooBig atomic.Uint64
 }
 
-// Drops counts packets that the routing policy database did not let through.
+// Drops counts packets that did not get past the link: the routing policy database
+// did not let them through, or a guard.
 type Drops struct {
 	InNoRoutes  uint64 `json:"in_no_routes"` // IP_INNOROUTES: no rule led to a route
 	InNotLocal  uint64 `json:"in_not_local"` // matched a unicast route and forwarding is off
@@ -43,6 +44,7 @@ type Drops struct {
 	Unreachable uint64 `json:"unreachable"`
 	Prohibit    uint64 `json:"prohibit"`
 	OutNoRoutes uint64 `json:"out_no_routes"` // IP_OUTNOROUTES: sent by this stack, no route
+	FalseTooBig uint64 `json:"false_too_big"` // ICMP "too big" that is not to be believed: see Config.NoGuards
 }
 
 // Drops returns the counts since New.
@@ -50,7 +52,7 @@ func (s *Stack) Drops() Drops {
 	d := &s.drops
 	return Drops{
 		InNoRoutes: d.inNoRoutes.Load(), InNotLocal: d.inNotLocal.Load(), Martian: d.martian.Load(), NotUnicast: d.notUnicast.Load(), Blackhole: d.blackhole.Load(),
-		Unreachable: d.unreachable.Load(), Prohibit: d.prohibit.Load(), OutNoRoutes: d.outNoRoutes.Load(),
+		Unreachable: d.unreachable.Load(), Prohibit: d.prohibit.Load(), OutNoRoutes: d.outNoRoutes.Load(), FalseTooBig: d.falseTooBig.Load(),
 	}
 }
 
@@ -134,6 +136,10 @@ func (l *link) admit(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer,
 		}
 		return ""
 	case rt.Type == Local:
+		if l.falseTooBig(proto, pkt) {
+			l.s.drops.falseTooBig.Add(1)
+			return "FALSE_TOO_BIG"
+		}
 		return ""
 	case rt.Type == Unicast:
 		if l.s.fwd {

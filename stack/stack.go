@@ -37,6 +37,10 @@ type Config struct {
 	Routes     []Route // beside those that follow from the addresses
 	Forwarding bool    // forward packets that match unicast routes (net.ipv4.ip_forward)
 
+	// NoGuards lets netstack see ICMP "too big" messages that it should not believe:
+	// those that quote nothing in flight (RFC 5927), or an MTU that no link has.
+	NoGuards bool
+
 	TCP    TCPConfig
 	MaxFDs int // sockets open at once; default 1048576, Linux's fs.nr_open
 
@@ -52,17 +56,18 @@ type Config struct {
 // Stack is a running userspace TCP/IP stack. Its methods may be called at the
 // same time from many goroutines.
 type Stack struct {
-	ns     *stack.Stack
-	clock  tcpip.Clock
-	log    *slog.Logger
-	tcp    *tcpProtocol
-	lo     *link
-	fwd    bool
-	sys    Sys
-	events hub
-	drops  dropCounters
-	steer  atomic.Pointer[steering]
-	seed   uint32 // of the choice within a SO_REUSEPORT group
+	ns        *stack.Stack
+	clock     tcpip.Clock
+	log       *slog.Logger
+	tcp       *tcpProtocol
+	lo        *link
+	fwd       bool
+	unguarded bool // Config.NoGuards
+	sys       Sys
+	events    hub
+	drops     dropCounters
+	steer     atomic.Pointer[steering]
+	seed      uint32 // of the choice within a SO_REUSEPORT group
 
 	// routes are the databases by family; replaced whole under mu.
 	v4, v6 atomic.Pointer[rpdb]
@@ -87,7 +92,7 @@ func New(cfg Config) (*Stack, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = tcpip.NewStdClock()
 	}
-	s := &Stack{clock: cfg.Clock, log: cfg.Logger, fwd: cfg.Forwarding, done: make(chan struct{})}
+	s := &Stack{clock: cfg.Clock, log: cfg.Logger, fwd: cfg.Forwarding, unguarded: cfg.NoGuards, done: make(chan struct{})}
 	s.start = s.clock.Now()
 	s.links.Store(new([]*link))
 	s.v4.Store(newRPDB(IPv4))

@@ -132,6 +132,7 @@ func table(all []row, linux string) string {
 	} else {
 		s.WriteString(". Linux was not measured: that needs root.\n")
 	}
+	s.WriteString(guards)
 
 	byRFC := map[int][]row{}
 	var cells []row
@@ -199,3 +200,23 @@ func grid(s *strings.Builder, who string, cells []row, of func(row) string) {
 		s.WriteString("\n")
 	}
 }
+
+// guards says what stands in front of netstack, and what does not, and why.
+const guards = `
+## Guards
+
+"netstack" here is netstack as catflap runs it. In front of it, on by default, stands one guard (stack.Config.NoGuards turns
+it off): an ICMP "too big" is dropped and counted when it quotes a sequence number that is not in flight (RFC 5927), or an
+MTU that no link has. It costs other packets 24 ns (BenchmarkGuard).
+
+These failures matter for security too, and have no guard:
+
+- An acknowledgment above SND.NXT with data, one far too old (RFC 5961 5.2), and a time stamp that PAWS rejects. netstack
+  queues a segment when it arrives and judges it later, on another goroutine. What it is to be judged by (SND.NXT, RCV.NXT,
+  the last time stamp) may be read under the connection's lock only, which an application's read or write holds while it
+  copies. A guard at the arrival of every data segment would make the link's reader wait for that copy, and would still
+  judge by a state that segments queued before this one are about to change. The place for these checks is netstack's
+  own Endpoint.handleSegmentLocked and receiver.handleRcvdSegment.
+- The rate of challenge ACKs is netstack's own, one each half second for a connection. Linux has a limit for the whole
+  host beside it, which was the side channel of CVE-2016-5696: there is nothing to guard.
+`
