@@ -91,7 +91,7 @@ func start(cfg Config, dev string, netem *impair.Link) (*Instance, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	captureNetstackLog(cfg.Logger)
+	stack.LogNetstack(cfg.Logger)
 	record, err := cfg.Netem.apply(netem)
 	if err != nil {
 		netem.Close()

@@ -1,4 +1,4 @@
-package instance
+package stack
 
 import (
 	"context"
@@ -20,5 +20,7 @@ func (n netstackLog) Emit(_ int, _ log.Level, _ time.Time, format string, v ...a
 	}
 }
 
-// captureNetstackLog redirects netstack's log, of which a process has only one.
-func captureNetstackLog(l *slog.Logger) { log.SetTarget(netstackLog{l}) }
+// LogNetstack sends netstack's own log, which goes to stderr otherwise, to l at debug
+// level. A process has one such log, for all stacks: this is for programs, not for
+// packages.
+func LogNetstack(l *slog.Logger) { log.SetTarget(netstackLog{l}) }
