@@ -320,6 +320,7 @@ func describeErr(err error) string {
 		}
 	}
 	if ne, ok := err.(net.Error); ok {
+		//lint:ignore SA1019 package net's errors still have it
 		s += fmt.Sprintf("; timeout %v, temporary %v", ne.Timeout(), ne.Temporary())
 	}
 	return s

@@ -19,8 +19,7 @@ type world struct {
 	y     *Sys
 	socks []*worldSocket
 	conns map[FourTuple]*worldConn // by the tuple of packets that come in
-	steer []SteerRule
-	n     int // packets so far
+	n     int                      // packets so far
 }
 
 // worldSocket is a socket that waits for flows.

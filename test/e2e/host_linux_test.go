@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"strconv"
 	"testing"
 
 	"github.com/catflap/catflap/internal/testenv"
@@ -68,5 +67,3 @@ func (s server) startSh(script string) *process {
 	s.t.Helper()
 	return start(s.t, command{args: s.enter("sh", "-c", script)})
 }
-
-func (s server) pid() string { return strconv.Itoa(s.cmd.Process.Pid) }
