@@ -43,11 +43,11 @@ conformance: ## the RFC conformance table, measured: netstack and (as root) Linu
 
 .PHONY: bench
 bench: ## the full side-by-side benchmark (root; about an hour)
-	$(GO) run ./test/bench
+	$(GO) run ./test/bench -json test/bench/results/full.json -svg test/bench/results/full.svg
 
 .PHONY: bench-quick
 bench-quick: ## the main ratios to the kernel (root; under 3 minutes)
-	$(GO) run ./test/bench -quick
+	$(GO) run ./test/bench -quick -json test/bench/results/quick.json -svg test/bench/results/quick.svg
 
 .PHONY: clean
 clean: ## remove what was built
