@@ -348,6 +348,11 @@ func TestBesideRealTools(t *testing.T) {
 		"lsof -nP -i", "lsof -nP -iTCP", "lsof -nP -i4UDP", "lsof -nP -iTCP:1000 -sTCP:LISTEN", "lsof -n -P -i :1001",
 	) {
 		tool, _, _ := strings.Cut(r.Command, " ")
+		// lsof reads the kernel's tables in pieces, while sockets come and go, and now
+		// and then misses one that is there.
+		for try := 0; tool == "lsof" && r.RealRC != 0 && try < 3; try++ {
+			r = beside(t, r.Command)[0]
+		}
 		real, ours := parse(r.Real, headers[tool]), parse(r.Ours, headers[tool])
 		if len(real.Rows) == 0 {
 			t.Errorf("%s: the real tool shows nothing of the server:\n%s", r.Command, r.Real)

@@ -112,7 +112,7 @@ func (t *tracer) packet(ev stack.Event) {
 		arrow, colour = "<- out", t.paint.out
 	}
 	text := fmt.Sprintf("%d bytes that are no IP packet", p.Len)
-	if pk, err := packet.Parse(p.Data); err == nil || pk.Version != 0 {
+	if pk, err := packet.Parse(whole(p)); err == nil {
 		text = t.tracker.Format(pk)
 	}
 	fmt.Fprintf(t.w, "%s %s %s%s%s\n", t.stamp(ev.Time), arrow, colour, text, t.paint.off)
@@ -125,6 +125,17 @@ func (t *tracer) packet(ev stack.Event) {
 	if p.Drop != "" {
 		fmt.Fprintf(t.w, "%s%sdropped %s%s\n", detail, t.paint.bad, p.Drop, t.paint.off)
 	}
+}
+
+// whole is the packet of an event, which carries only its start, at its full length:
+// what is printed is read from the headers.
+func whole(p *stack.PacketEvent) []byte {
+	if len(p.Data) >= p.Len {
+		return p.Data
+	}
+	b := make([]byte, p.Len)
+	copy(b, p.Data)
+	return b
 }
 
 func (t *tracer) call(ev stack.Event) {
