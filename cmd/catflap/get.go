@@ -167,6 +167,14 @@ func (e *env) output(name string) (w io.Writer, done func(ok bool) error, err er
 	if name == "" || name == "-" {
 		return e.stdout, func(bool) error { return nil }, nil
 	}
+	if st, err := os.Stat(name); err == nil && !st.Mode().IsRegular() {
+		// A device or a pipe is written to, not replaced.
+		f, err := os.OpenFile(name, os.O_WRONLY, 0)
+		if err != nil {
+			return nil, nil, err
+		}
+		return f, func(bool) error { return f.Close() }, nil
+	}
 	f, err := os.CreateTemp(filepath.Dir(name), ".catflap-*")
 	if err != nil {
 		return nil, nil, err
