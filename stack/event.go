@@ -23,6 +23,9 @@ type Event struct {
 	Packet *PacketEvent `json:"packet,omitempty"`
 	Call   *CallEvent   `json:"call,omitempty"`
 	State  *StateEvent  `json:"state,omitempty"`
+	Sample *SampleEvent `json:"sample,omitempty"`
+	Timer  *TimerEvent  `json:"timer,omitempty"`
+	Link   *LinkEvent   `json:"link,omitempty"`
 }
 
 // PacketEvent is one packet (or TSO super-packet) on its way in or out.
@@ -30,12 +33,76 @@ type PacketEvent struct {
 	Out    bool          `json:"out"`
 	Dev    string        `json:"dev"`
 	Len    int           `json:"len"`              // bytes of the IP packet
+	GSO    int           `json:"gso,omitempty"`    // of a TCP super-packet: payload bytes of each segment that it becomes on the wire
 	Data   []byte        `json:"data"`             // its first maxEventBytes
 	Route  *RouteLookup  `json:"route,omitempty"`  // the routing decision
 	Socket *SocketLookup `json:"socket,omitempty"` // in: the socket decision; out: nil
 	FD     int           `json:"fd"`               // the socket's fd, or -1
 	State  string        `json:"state,omitempty"`  // out: the TCP state of the sender
 	Drop   string        `json:"drop,omitempty"`   // why the packet went no further
+
+	// Retransmit is why a TCP segment is sent again: a Cause, or "" of what is sent for the first time.
+	Retransmit Cause `json:"retransmit,omitempty"`
+}
+
+// Cause is why a TCP segment is sent again, or sent without new data.
+type Cause string
+
+// Causes.
+const (
+	CauseRTO       Cause = "RTO"               // the retransmission timer fired (RFC 6298 5.4)
+	CauseSYN       Cause = "SYN"               // the same, of a SYN or SYN-ACK
+	CauseFast      Cause = "fast"              // duplicate ACKs (RFC 5681 3.2, RFC 6582, RFC 6675)
+	CauseRACK      Cause = "RACK"              // a segment sent later has arrived (RFC 8985 6.2)
+	CauseTLP       Cause = "tail-loss probe"   // nothing came for two round trips (RFC 8985 7)
+	CauseZeroWnd   Cause = "zero-window probe" // (RFC 9293 3.8.6.1)
+	CauseKeepalive Cause = "keepalive"         // (RFC 9293 3.8.4)
+	CausePMTU      Cause = "path MTU"          // an ICMP error has made the segment too big (RFC 1191)
+)
+
+// SampleEvent is how a connection's sender and receiver stand after a segment.
+type SampleEvent struct {
+	FD     int            `json:"fd"` // -1: not accepted yet, or closed already
+	Local  netip.AddrPort `json:"local"`
+	Remote netip.AddrPort `json:"remote"`
+
+	SRTT     time.Duration `json:"srtt"`   // 0: not measured yet
+	RTTVar   time.Duration `json:"rttvar"` // RFC 6298
+	RTO      time.Duration `json:"rto"`
+	Cwnd     int           `json:"cwnd"`     // segments
+	Ssthresh int           `json:"ssthresh"` // segments
+	MSS      int           `json:"mss"`      // payload bytes of a segment
+	InFlight int           `json:"inflight"` // bytes sent and not acknowledged
+	Unsent   int           `json:"unsent"`   // bytes written and not sent
+	SndWnd   int           `json:"snd_wnd"`  // bytes that the peer offers
+	RcvWnd   int           `json:"rcv_wnd"`  // bytes that this side offers
+	SndUna   uint32        `json:"snd_una"`
+	SndNxt   uint32        `json:"snd_nxt"`
+	RcvNxt   uint32        `json:"rcv_nxt"`
+
+	Recovery string `json:"recovery,omitempty"` // "fast", "SACK", "RTO", or "" when nothing is being recovered
+	Limit    string `json:"limit,omitempty"`    // what keeps the sender from sending: "application", "receive window", "congestion window"
+}
+
+// TimerEvent is a timer of a connection that was set, stopped, or that fired.
+type TimerEvent struct {
+	FD     int            `json:"fd"`
+	Local  netip.AddrPort `json:"local"`
+	Remote netip.AddrPort `json:"remote"`
+	Name   string         `json:"name"`            // "retransmission", "tail-loss probe", "reorder", "zero-window probe", "keepalive", "time-wait"
+	Action string         `json:"action"`          // "set", "stopped", "fired"
+	After  time.Duration  `json:"after,omitempty"` // set: when it will fire, from now
+}
+
+// LinkEvent is what a layer below the stack, such as an impairment, did to a packet.
+type LinkEvent struct {
+	Dev    string        `json:"dev"`
+	Out    bool          `json:"out"`
+	Action string        `json:"action"`          // "drop", "delay", "hold", "corrupt", "duplicate", "reorder", "reset", "too big", "window"
+	Why    string        `json:"why"`             // the rule, or the setting such as "loss"
+	Delay  time.Duration `json:"delay,omitempty"` // of delay and hold
+	Len    int           `json:"len"`             // bytes of the IP packet
+	Data   []byte        `json:"data"`            // its first maxEventBytes, as it was before
 }
 
 // StateEvent is a change of a connection's TCP state.
