@@ -61,7 +61,7 @@ func talk(t testing.TB, b *bench, v6 bool, port uint16, steps []step) string {
 	var sent [][]byte
 	for i, s := range steps {
 		peer := Client + Server - s.from
-		p := segment(v6, s.from, port, seq[s.from], seq[peer], s.flags, s.size, uint16(i))
+		p := tcpSegment(v6, s.from, port, seq[s.from], seq[peer], s.flags, s.size, uint16(i))
 		seq[s.from] += uint32(s.size)
 		if s.flags&uint8(syn|fin) != 0 {
 			seq[s.from]++
@@ -128,8 +128,8 @@ func describe(t testing.TB, a arrival, sent [][]byte, start time.Duration) strin
 	return s
 }
 
-// segment is a TCP segment between a client's port and the server's port 80. Its urgent pointer carries a tag.
-func segment(v6 bool, from Side, port uint16, seq, ackno uint32, flags uint8, size int, tag uint16) []byte {
+// tcpSegment is a TCP segment between a client's port and the server's port 80. Its urgent pointer carries a tag.
+func tcpSegment(v6 bool, from Side, port uint16, seq, ackno uint32, flags uint8, size int, tag uint16) []byte {
 	src, dst, sport, dport := clientAddr(v6), serverAddr(v6), port, uint16(80)
 	if from == Server {
 		src, dst, sport, dport = dst, src, dport, sport
@@ -306,7 +306,7 @@ func TestAnswers(t *testing.T) {
 	b.rule(t, "toobig 500")
 	b.send(Out, datagram(1, 1000), stack.GSO{})
 	b.rule(t, "reset tcp rst")
-	b.send(Out, segment(false, Server, 40000, 1, 1, uint8(rst), 0, 0), stack.GSO{})
+	b.send(Out, tcpSegment(false, Server, 40000, 1, 1, uint8(rst), 0, 0), stack.GSO{})
 	b.clock.Advance(time.Second)
 	if out, in := b.arrivals(Out), b.arrivals(In); len(out) != 1 || len(in) != 0 {
 		t.Errorf("%d packets went on and %d came back, want 1 and none", len(out), len(in))

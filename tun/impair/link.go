@@ -17,6 +17,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"github.com/catflap/catflap/internal/packet"
+	"github.com/catflap/catflap/internal/segment"
 )
 
 var (
@@ -299,7 +300,7 @@ func (l *Link) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stac
 
 // enter takes a frame in, which it owns.
 func (l *Link) enter(w *way, frame []byte, gso stack.GSO, p wirePacket) {
-	packets := wirePackets(frame, gso)
+	packets := segment.Packets(frame, gso)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {

@@ -11,6 +11,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/catflap/catflap/internal/packet"
 	"github.com/catflap/catflap/tun"
 )
 
@@ -34,6 +35,38 @@ func TestOffPassesUntouched(t *testing.T) {
 	defer l.Close()
 	if l.SupportedGSO() != stack.HostGSOSupported || l.GSOMaxSize() != a.GSOMaxSize() {
 		t.Error("the Link hides the GSO of the endpoint below")
+	}
+}
+
+// TestCutOnLink: while a Link is on a super-packet goes out as segments, which are lost one by one.
+func TestCutOnLink(t *testing.T) {
+	for _, dir := range []Direction{In, Out} {
+		b := newBench(t, Config{})
+		b.set(t, dir, "delay 1ms")
+		b.rule(t, "drop tcp data 3")
+		frame := make([]byte, 1040)
+		header.IPv4(frame).Encode(&header.IPv4Fields{
+			TotalLength: 1040, TTL: 64, Protocol: uint8(header.TCPProtocolNumber), SrcAddr: clientAddr(false), DstAddr: serverAddr(false),
+		})
+		header.TCP(frame[20:]).Encode(&header.TCPFields{SrcPort: 40000, DstPort: 80, SeqNum: 1000, DataOffset: 20, Flags: header.TCPFlagAck})
+		b.send(dir, frame, stack.GSO{Type: stack.GSOTCPv4, NeedsCsum: true, CsumOffset: header.TCPChecksumOffset, L3HdrLen: 20, MSS: 100})
+		b.clock.Advance(ms)
+		got := b.arrivals(dir)
+		if len(got) != 9 {
+			t.Errorf("%s: %d packets, want 9", dir, len(got))
+		}
+		for _, a := range got {
+			if a.gso != (stack.GSO{}) {
+				t.Errorf("%s: a complete packet asks for offloads: %+v", dir, a.gso)
+			}
+			if p, err := packet.Parse(a.bytes); err != nil || p.Verify() != nil || len(a.bytes) != 140 {
+				t.Errorf("%s: a packet of %d bytes: %v %v", dir, len(a.bytes), err, p.Verify())
+			}
+		}
+		s := b.Stats()
+		if s := []Stats{s.In, s.Out}[dir]; s.Cut != 1 || s.Packets != 10 || s.Faulted != 1 {
+			t.Errorf("%s: counted %+v", dir, s)
+		}
 	}
 }
 

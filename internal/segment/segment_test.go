@@ -1,4 +1,4 @@
-package impair
+package segment_test
 
 import (
 	"bytes"
@@ -7,10 +7,13 @@ import (
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"pgregory.net/rapid"
+
+	"github.com/catflap/catflap/internal/segment"
 )
 
 // superPacket builds what netstack or the kernel hands over: a TCP packet of any size with the pseudo-header's
@@ -27,13 +30,13 @@ func superPacket(v6 bool, ipOptions, tcpOptions []byte, flags uint16, id uint16,
 		gso.Type = stack.GSOTCPv6
 		header.IPv6(b).Encode(&header.IPv6Fields{
 			TrafficClass: 3, FlowLabel: 77, PayloadLength: uint16(len(b) - l4), TransportProtocol: header.TCPProtocolNumber, HopLimit: 64,
-			SrcAddr: clientAddr(true), DstAddr: serverAddr(true),
+			SrcAddr: tcpip.AddrFrom16([16]byte{0: 0xfd, 3: 9, 15: 1}), DstAddr: tcpip.AddrFrom16([16]byte{0: 0xfd, 3: 9, 15: 2}),
 		})
 		addrs = b[8:40]
 	} else {
 		header.IPv4(b).Encode(&header.IPv4Fields{
 			TOS: 3, TotalLength: uint16(len(b)), ID: id, TTL: 64, Flags: header.IPv4FlagDontFragment, Protocol: uint8(header.TCPProtocolNumber),
-			SrcAddr: clientAddr(false), DstAddr: serverAddr(false),
+			SrcAddr: tcpip.AddrFrom4([4]byte{10, 9, 0, 1}), DstAddr: tcpip.AddrFrom4([4]byte{10, 9, 0, 2}),
 		})
 		b[0] = 4<<4 | byte(l4/4)
 		copy(b[header.IPv4MinimumSize:], ipOptions)
@@ -88,10 +91,12 @@ func TestSegments(t *testing.T) {
 		id, seq := rapid.Uint16().Draw(t, "id"), rapid.Uint32().Draw(t, "seq")
 		mss := rapid.IntRange(1, 3000).Draw(t, "mss")
 		payload := make([]byte, rapid.IntRange(0, min(65000, 60*mss)).Draw(t, "payload"))
-		(&pattern{off: uint64(seq)}).Read(payload)
+		for i := range payload {
+			payload[i] = byte((uint64(seq) + uint64(i)) * 0x9e3779b97f4a7c15 >> 56)
+		}
 		frame, gso := superPacket(v6, ipOptions, tcpOptions, flags, id, seq, payload, mss)
 
-		segments := wirePackets(frame, gso)
+		segments := segment.Packets(frame, gso)
 		if want := max(1, (len(payload)+mss-1)/mss); len(segments) != want {
 			t.Fatalf("%d segments, want %d", len(segments), want)
 		}
@@ -125,40 +130,25 @@ func TestSegments(t *testing.T) {
 	})
 }
 
-// TestCutOnLink: while a Link is on a super-packet goes out as segments, which are lost one by one.
-func TestCutOnLink(t *testing.T) {
-	for _, dir := range []Direction{In, Out} {
-		b := newBench(t, Config{})
-		b.set(t, dir, "delay 1ms")
-		b.rule(t, "drop tcp data 3")
-		frame, gso := superPacket(false, nil, nil, 0x11, 1, 1000, make([]byte, 1000), 100)
-		b.send(dir, frame, gso)
-		b.clock.Advance(ms)
-		got := b.arrivals(dir)
-		if len(got) != 9 {
-			t.Errorf("%s: %d packets, want 9", dir, len(got))
-		}
-		for _, a := range got {
-			if a.gso != (stack.GSO{}) {
-				t.Errorf("%s: a complete packet asks for offloads: %+v", dir, a.gso)
-			}
-			if decode(t, a.bytes); len(a.bytes) != 140 {
-				t.Errorf("%s: a packet of %d bytes", dir, len(a.bytes))
-			}
-		}
-		s := b.Stats()
-		if s := []Stats{s.In, s.Out}[dir]; s.Cut != 1 || s.Packets != 10 || s.Faulted != 1 {
-			t.Errorf("%s: counted %+v", dir, s)
-		}
-	}
+// datagram is a UDP packet of 40 bytes with a number in it.
+func datagram(n uint32) []byte {
+	b := make([]byte, 40)
+	header.IPv4(b).Encode(&header.IPv4Fields{
+		TotalLength: 40, TTL: 64, Protocol: uint8(header.UDPProtocolNumber),
+		SrcAddr: tcpip.AddrFrom4([4]byte{10, 9, 0, 2}), DstAddr: tcpip.AddrFrom4([4]byte{10, 9, 0, 1}),
+	})
+	header.IPv4(b).SetChecksum(^header.IPv4(b).CalculateChecksum())
+	header.UDP(b[20:]).Encode(&header.UDPFields{SrcPort: 9, DstPort: 9, Length: 20})
+	binary.BigEndian.PutUint32(b[28:], n)
+	return b
 }
 
 // TestZeroUDPChecksum: a UDP checksum that comes out as zero is sent as 0xffff (RFC 768).
 func TestZeroUDPChecksum(t *testing.T) {
 	for n := range uint32(1 << 16) {
-		b := datagram(n, 40)
+		b := datagram(n)
 		binary.BigEndian.PutUint16(b[26:], checksum.Combine(checksum.Checksum(b[12:20], uint16(header.UDPProtocolNumber)), 20))
-		got := wirePackets(b, stack.GSO{NeedsCsum: true, L3HdrLen: 20, CsumOffset: 6})[0]
+		got := segment.Packets(b, stack.GSO{NeedsCsum: true, L3HdrLen: 20, CsumOffset: 6})[0]
 		if sum := binary.BigEndian.Uint16(got[26:]); sum == 0 {
 			t.Fatalf("datagram %d has no checksum", n)
 		} else if sum == 0xffff {
@@ -168,8 +158,8 @@ func TestZeroUDPChecksum(t *testing.T) {
 	t.Error("no datagram of 65536 has the checksum 0xffff")
 }
 
-// FuzzWirePackets: a frame that does not bear out its options is left alone, and nothing panics.
-func FuzzWirePackets(f *testing.F) {
+// FuzzPackets: a frame that does not bear out its options is left alone, and nothing panics.
+func FuzzPackets(f *testing.F) {
 	frame, gso := superPacket(false, nil, nil, 0x10, 1, 1, make([]byte, 300), 100)
 	f.Add(frame, uint8(gso.Type), gso.CsumOffset, gso.L3HdrLen, gso.MSS)
 	frame, gso = superPacket(true, nil, nil, 0x10, 1, 1, make([]byte, 300), 100)
@@ -178,7 +168,7 @@ func FuzzWirePackets(f *testing.F) {
 	f.Fuzz(func(t *testing.T, frame []byte, kind uint8, offset, l3, mss uint16) {
 		size := len(frame)
 		total := 0
-		for _, p := range wirePackets(frame, stack.GSO{Type: stack.GSOType(kind), NeedsCsum: true, CsumOffset: offset, L3HdrLen: l3, MSS: mss}) {
+		for _, p := range segment.Packets(frame, stack.GSO{Type: stack.GSOType(kind), NeedsCsum: true, CsumOffset: offset, L3HdrLen: l3, MSS: mss}) {
 			total += len(p)
 		}
 		if total < size {

@@ -1,4 +1,6 @@
-package impair
+// Package segment makes of TCP super-packets, and of packets whose checksums were left to a device, what they are
+// on a wire.
+package segment
 
 import (
 	"encoding/binary"
@@ -16,10 +18,10 @@ const (
 	tcpCWR     = 0x80
 )
 
-// wirePackets returns what a frame of netstack's, or of an offloading device's, is on a wire: complete
+// Packets returns what a frame of netstack's, or of an offloading device's, is on a wire: complete
 // packets, each within the MSS. The frame's bytes, from its IP header on, are changed and kept. A frame whose
 // headers do not bear out its options is returned as it is; what is wrong with it is the receiver's to say.
-func wirePackets(frame []byte, gso stack.GSO) [][]byte {
+func Packets(frame []byte, gso stack.GSO) [][]byte {
 	if !gso.NeedsCsum {
 		return [][]byte{frame}
 	}
