@@ -18,7 +18,7 @@ import (
 // Event is something that happened in the stack. Exactly one of the pointers is
 // set. Events are values: a subscriber may keep them, and must not change them.
 type Event struct {
-	Seq    uint64       `json:"seq"`  // counts all events of the stack; a gap in a subscription was dropped
+	Seq    uint64       `json:"seq"`  // counts the events for a subscription, from 1; a gap was dropped
 	Time   time.Time    `json:"time"` // by the stack's clock
 	Packet *PacketEvent `json:"packet,omitempty"`
 	Call   *CallEvent   `json:"call,omitempty"`
@@ -34,7 +34,7 @@ type PacketEvent struct {
 	Dev    string        `json:"dev"`
 	Len    int           `json:"len"`              // bytes of the IP packet
 	GSO    int           `json:"gso,omitempty"`    // of a TCP super-packet: payload bytes of each segment that it becomes on the wire
-	Data   []byte        `json:"data"`             // its first maxEventBytes
+	Data   []byte        `json:"data"`             // its start, as long as SubscribeConfig.Snap asks for
 	Route  *RouteLookup  `json:"route,omitempty"`  // the routing decision
 	Socket *SocketLookup `json:"socket,omitempty"` // in: the socket decision; out: nil
 	FD     int           `json:"fd"`               // the socket's fd, or -1
@@ -98,11 +98,13 @@ type TimerEvent struct {
 type LinkEvent struct {
 	Dev    string        `json:"dev"`
 	Out    bool          `json:"out"`
-	Action string        `json:"action"`          // "drop", "delay", "hold", "corrupt", "duplicate", "reorder", "reset", "too big", "window"
+	Action string        `json:"action"`          // "drop", "delay", "hold", "corrupt", "duplicate", "reorder", "reset", "toobig", "window"
 	Why    string        `json:"why"`             // the rule, or the setting such as "loss"
+	Rule   bool          `json:"rule,omitempty"`  // Why is a rule
 	Delay  time.Duration `json:"delay,omitempty"` // of delay and hold
+	N      int           `json:"n,omitempty"`     // of corrupt: the bit; of toobig: the MTU; of window: the window field
 	Len    int           `json:"len"`             // bytes of the IP packet
-	Data   []byte        `json:"data"`            // its first maxEventBytes, as it was before
+	Data   []byte        `json:"data"`            // its start as it was before, as long as SubscribeConfig.Snap asks for
 }
 
 // StateEvent is a change of a connection's TCP state.
@@ -135,15 +137,66 @@ type CallArg struct {
 	Buf  bool   `json:"buf,omitempty"`
 }
 
-// maxEventBytes is how much of a packet or buffer an event carries: the longest
-// IPv6 and TCP headers with options and the start of an HTTP request.
+// maxEventBytes is how much of a buffer an event carries, and of a packet unless a
+// subscriber asks for more: the longest IPv6 and TCP headers with options and the
+// start of an HTTP request.
 const maxEventBytes = 512
+
+// maxSnap is the longest IP packet, jumbograms aside.
+const maxSnap = 65535
+
+// EventKinds is a set of kinds of events.
+type EventKinds uint8
+
+// The kinds of events.
+const (
+	PacketEvents EventKinds = 1 << iota
+	CallEvents
+	StateEvents
+	LinkEvents
+	SampleEvents
+	TimerEvents
+
+	// DefaultEvents are those that happen one by one. Samples and timers come with
+	// nearly every segment.
+	DefaultEvents = PacketEvents | CallEvents | StateEvents | LinkEvents
+	AllEvents     = DefaultEvents | SampleEvents | TimerEvents
+
+	// segmentEvents are made where a segment passes.
+	segmentEvents = PacketEvents | StateEvents | SampleEvents | TimerEvents
+)
+
+func (e *Event) kind() EventKinds {
+	switch {
+	case e.Packet != nil:
+		return PacketEvents
+	case e.Call != nil:
+		return CallEvents
+	case e.State != nil:
+		return StateEvents
+	case e.Link != nil:
+		return LinkEvents
+	case e.Sample != nil:
+		return SampleEvents
+	}
+	return TimerEvents
+}
+
+// SubscribeConfig says which events a subscription is for. The stack does no more
+// work than its subscriptions ask for together.
+type SubscribeConfig struct {
+	Buffer int        // events that may wait for the reader; if 0, 1
+	Kinds  EventKinds // if 0, DefaultEvents
+	Snap   int        // bytes of each packet, up to 65535; if 0, 512
+}
 
 // Subscription is a bounded queue of events. A reader that falls behind loses
 // events and is told how many.
 type Subscription struct {
 	hub     *hub
+	cfg     SubscribeConfig
 	ch      chan Event
+	seq     uint64 // guarded by hub.mu
 	dropped atomic.Uint64
 	stop    func() bool
 }
@@ -160,10 +213,24 @@ func (sub *Subscription) Close() {
 	sub.hub.remove(sub)
 }
 
-// Subscribe starts a subscription that holds up to buffer events and ends with ctx.
+// Subscribe starts a subscription to DefaultEvents that holds up to buffer events
+// and ends with ctx.
 func (s *Stack) Subscribe(ctx context.Context, buffer int) *Subscription {
+	return s.SubscribeWith(ctx, SubscribeConfig{Buffer: buffer})
+}
+
+// SubscribeWith starts a subscription that ends with ctx.
+func (s *Stack) SubscribeWith(ctx context.Context, cfg SubscribeConfig) *Subscription {
+	cfg.Buffer = max(cfg.Buffer, 1)
+	if cfg.Kinds == 0 {
+		cfg.Kinds = DefaultEvents
+	}
+	if cfg.Snap <= 0 {
+		cfg.Snap = maxEventBytes
+	}
+	cfg.Snap = min(cfg.Snap, maxSnap)
 	h := &s.events
-	sub := &Subscription{hub: h, ch: make(chan Event, max(buffer, 1))}
+	sub := &Subscription{hub: h, cfg: cfg, ch: make(chan Event, cfg.Buffer)}
 	h.mu.Lock()
 	if h.closed {
 		close(sub.ch)
@@ -177,7 +244,7 @@ func (s *Stack) Subscribe(ctx context.Context, buffer int) *Subscription {
 	}
 	h.s = s
 	h.subs[sub] = struct{}{}
-	h.n.Store(int32(len(h.subs)))
+	h.wantLocked()
 	if len(h.subs) == 1 {
 		h.startWatcher()
 	}
@@ -189,19 +256,32 @@ func (s *Stack) Subscribe(ctx context.Context, buffer int) *Subscription {
 // hub hands events to subscriptions. With none, on is one atomic load and
 // nothing else runs.
 type hub struct {
-	n atomic.Int32
-	s *Stack
+	kinds atomic.Uint32 // EventKinds that someone wants
+	snap  atomic.Int32  // bytes of a packet that someone wants
+	s     *Stack
 
 	mu     sync.Mutex
 	closed bool
-	seq    uint64
 	subs   map[*Subscription]struct{}
 	states map[*tcp.Endpoint]tcp.EndpointState // last state seen of endpoints in use
 	quit   chan struct{}                       // ends the watcher
 	ended  chan struct{}                       // closed by the watcher
 }
 
-func (h *hub) on() bool { return h.n.Load() != 0 }
+// on reports whether someone wants any of these kinds.
+func (h *hub) on(k EventKinds) bool { return EventKinds(h.kinds.Load())&k != 0 }
+
+// wantLocked brings what is wanted up to date with the subscriptions.
+func (h *hub) wantLocked() {
+	var kinds EventKinds
+	snap := 0
+	for sub := range h.subs {
+		kinds |= sub.cfg.Kinds
+		snap = max(snap, sub.cfg.Snap)
+	}
+	h.snap.Store(int32(snap))
+	h.kinds.Store(uint32(kinds))
+}
 
 func (h *hub) remove(sub *Subscription) {
 	h.mu.Lock()
@@ -210,7 +290,7 @@ func (h *hub) remove(sub *Subscription) {
 		return
 	}
 	delete(h.subs, sub)
-	h.n.Store(int32(len(h.subs)))
+	h.wantLocked()
 	close(sub.ch)
 	var ended chan struct{}
 	if len(h.subs) == 0 {
@@ -244,21 +324,50 @@ func (h *hub) publish(e Event) {
 }
 
 func (h *hub) publishLocked(e Event) {
-	if len(h.subs) == 0 {
-		return
-	}
-	h.seq++
-	e.Seq = h.seq
-	if e.Time.IsZero() {
-		e.Time = h.s.clock.Now()
-	}
+	kind := e.kind()
 	for sub := range h.subs {
+		if sub.cfg.Kinds&kind == 0 {
+			continue
+		}
+		if e.Time.IsZero() {
+			e.Time = h.s.clock.Now()
+		}
+		sub.seq++
+		e.Seq = sub.seq
 		select {
-		case sub.ch <- e:
+		case sub.ch <- e.cut(sub.cfg.Snap):
 		default:
 			sub.dropped.Add(1)
 		}
 	}
+}
+
+// cut returns the event with no more than snap bytes of its packet.
+func (e Event) cut(snap int) Event {
+	switch {
+	case e.Packet != nil && len(e.Packet.Data) > snap:
+		p := *e.Packet
+		p.Data = slices.Clone(p.Data[:snap])
+		e.Packet = &p
+	case e.Link != nil && len(e.Link.Data) > snap:
+		l := *e.Link
+		l.Data = slices.Clone(l.Data[:snap])
+		e.Link = &l
+	}
+	return e
+}
+
+// PublishLink tells the subscribers what a layer below the stack did to a packet.
+// Data may be the whole packet: as much as is wanted is copied, and Len is set.
+// If nobody listens it costs one atomic load.
+func (s *Stack) PublishLink(ev LinkEvent) {
+	h := &s.events
+	if !h.on(LinkEvents) {
+		return
+	}
+	ev.Len = len(ev.Data)
+	ev.Data = slices.Clone(ev.Data[:min(ev.Len, int(h.snap.Load()))])
+	h.publish(Event{Link: &ev})
 }
 
 // tag goes with a packet through netstack, which keeps the owner of a packet
@@ -311,7 +420,7 @@ func (h *hub) publishPacket(ev *PacketEvent, drop string) {
 
 func (s *Stack) packetIn(l *link, proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) *PacketEvent {
 	ev := &PacketEvent{Dev: l.name, Len: pkt.Data().Size(), FD: -1}
-	if b, ok := pkt.Data().PullUp(min(ev.Len, maxEventBytes)); ok {
+	if b, ok := pkt.Data().PullUp(min(ev.Len, int(s.events.snap.Load()))); ok {
 		ev.Data = append([]byte(nil), b...)
 	}
 	return ev
@@ -319,9 +428,10 @@ func (s *Stack) packetIn(l *link, proto tcpip.NetworkProtocolNumber, pkt *stack.
 
 func (s *Stack) packetOut(l *link, pkt *stack.PacketBuffer) *PacketEvent {
 	ev := &PacketEvent{Out: true, Dev: l.name, FD: -1}
+	snap := int(s.events.snap.Load())
 	for _, b := range pkt.AsSlices() {
 		ev.Len += len(b)
-		if room := maxEventBytes - len(ev.Data); room > 0 {
+		if room := snap - len(ev.Data); room > 0 {
 			ev.Data = append(ev.Data, b[:min(len(b), room)]...)
 		}
 	}

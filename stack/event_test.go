@@ -272,7 +272,7 @@ func TestSubscriptionIsBounded(t *testing.T) {
 		t.Error("the context ended, the subscription did not")
 	}
 	all.Close()
-	if s.events.on() {
+	if s.events.on(AllEvents) {
 		t.Error("the stack still makes events for nobody")
 	}
 	s.Close()
@@ -338,7 +338,7 @@ func TestSubscribeUnderLoad(t *testing.T) {
 	dialers.Wait()
 	l.Close()
 	wg.Wait()
-	if s.events.on() {
+	if s.events.on(AllEvents) {
 		t.Error("all subscriptions are closed, and the stack still makes events")
 	}
 }

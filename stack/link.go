@@ -81,7 +81,7 @@ func (l *link) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stac
 	q := RouteQuery{Src: src, Dst: dst, IIF: l.name}
 	var rt *Route
 	var ev *PacketEvent // nil: nobody follows, or it has been published
-	if l.s.events.on() {
+	if l.s.events.on(PacketEvents) {
 		ev = l.s.packetIn(l, proto, pkt)
 		ev.Route, rt = l.s.explainRoute(q)
 	} else {
@@ -168,7 +168,7 @@ func unicastOnly(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) boo
 // WritePackets implements stack.LinkEndpoint: netstack sends. Packets for a local
 // address turn round through lo, whatever link netstack chose.
 func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
-	if l.loopback && !l.s.events.on() {
+	if l.loopback && !l.s.events.on(segmentEvents) {
 		return l.Endpoint.WritePackets(pkts)
 	}
 	list := pkts.AsSlice()
@@ -206,7 +206,7 @@ func (l *link) dispose(pkt *stack.PacketBuffer) bool {
 	q := RouteQuery{Src: src, Dst: dst}
 	var rt *Route
 	var ev *PacketEvent
-	if l.s.events.on() {
+	if l.s.events.on(segmentEvents) {
 		ev = l.s.packetOut(l, pkt)
 		ev.Route, rt = l.s.explainRoute(q)
 	} else {

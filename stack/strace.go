@@ -17,7 +17,7 @@ type call struct {
 
 // begin starts the record of a call; nil if nobody follows.
 func (y *Sys) begin(name string) *call {
-	if !y.s.events.on() {
+	if !y.s.events.on(CallEvents) {
 		return nil
 	}
 	return &call{s: y.s, ev: CallEvent{Name: name, Start: y.s.clock.Now()}}

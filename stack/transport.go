@@ -38,7 +38,7 @@ func (s *Stack) newTCP(ns *stack.Stack) stack.TransportProtocol {
 
 // QueuePacket is called by netstack's demultiplexer with its choice, ep.
 func (p *tcpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) {
-	if p.s.steer.Load() != nil || p.s.events.on() {
+	if p.s.steer.Load() != nil || p.s.events.on(segmentEvents) {
 		ep = p.s.chooseTCP(ep, id, pkt)
 	}
 	p.queue.QueuePacket(ep, id, pkt)
@@ -47,7 +47,7 @@ func (p *tcpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.Transport
 // HandleUnknownDestinationPacket is called when no endpoint matches: steering
 // may still name a listener, else netstack answers with RST.
 func (p *tcpProtocol) HandleUnknownDestinationPacket(id stack.TransportEndpointID, pkt *stack.PacketBuffer) stack.UnknownDestinationPacketDisposition {
-	if p.s.steer.Load() != nil || p.s.events.on() {
+	if p.s.steer.Load() != nil || p.s.events.on(segmentEvents) {
 		if ep := p.s.chooseTCP(nil, id, pkt); ep != nil {
 			p.queue.QueuePacket(ep, id, pkt)
 			return stack.UnknownDestinationPacketHandled
@@ -66,7 +66,7 @@ func (p *tcpProtocol) quiesce() {
 
 func (s *Stack) chooseTCP(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) stack.TransportEndpoint {
 	t := tupleOf("tcp", id)
-	if !s.events.on() {
+	if !s.events.on(segmentEvents) {
 		return s.selectSocket(ep, t).ep
 	}
 	l := &SocketLookup{Tuple: t, FD: -1}
@@ -86,7 +86,7 @@ type udpProtocol struct {
 
 // QueuePacket is called by netstack's demultiplexer with its choice, ep.
 func (p *udpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) {
-	if p.s.steer.Load() != nil || p.s.events.on() {
+	if p.s.steer.Load() != nil || p.s.events.on(PacketEvents) {
 		ep = p.s.chooseUDP(ep, id, pkt)
 	}
 	ep.HandlePacket(id, pkt)
@@ -95,7 +95,7 @@ func (p *udpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.Transport
 // HandleUnknownDestinationPacket is called when no endpoint matches: steering may
 // still name a socket, else netstack answers with ICMP port unreachable.
 func (p *udpProtocol) HandleUnknownDestinationPacket(id stack.TransportEndpointID, pkt *stack.PacketBuffer) stack.UnknownDestinationPacketDisposition {
-	if p.s.steer.Load() != nil || p.s.events.on() {
+	if p.s.steer.Load() != nil || p.s.events.on(PacketEvents) {
 		if ep := p.s.chooseUDP(nil, id, pkt); ep != nil {
 			ep.HandlePacket(id, pkt)
 			return stack.UnknownDestinationPacketHandled
@@ -105,7 +105,7 @@ func (p *udpProtocol) HandleUnknownDestinationPacket(id stack.TransportEndpointI
 }
 
 func (s *Stack) chooseUDP(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) stack.TransportEndpoint {
-	if !s.events.on() {
+	if !s.events.on(PacketEvents) {
 		return s.selectSocket(ep, tupleOf("udp", id)).ep
 	}
 	l := &SocketLookup{Tuple: tupleOf("udp", id), FD: -1}
