@@ -27,6 +27,7 @@ const (
 	requestTimeout = 10 * time.Second // for a request's body to arrive, and for a client's answer
 	idleTimeout    = 30 * time.Second // of a kept-alive connection
 	streamBuffer   = 1 << 14          // events that may wait for a stream's reader: a second of a fast transfer
+	streamBytes    = 64 << 20         // bytes of packets that may wait for it: a second of a capture at 500 Mbit/s
 )
 
 // Info describes the process behind a control socket and its device.
@@ -59,8 +60,13 @@ func (r Rule) unwrap() stack.Rule {
 	return r.Rule
 }
 
-// Kinds selects the events of a stream.
-type Kinds struct{ Calls, Packets, States bool }
+// Kinds selects the events of a stream. Samples and timers come with nearly every
+// segment.
+type Kinds struct {
+	Calls, Packets, States, Links, Samples, Timers bool
+
+	Snap int // bytes of each packet, up to 65535; if 0, stack.SubscribeConfig's default
+}
 
 // line is one line of an event stream: an event, or how many the stack could not
 // hand over in all so far.

@@ -240,7 +240,7 @@ type Stream struct {
 // Events starts a stream of the given kinds of events, which ends with ctx. When
 // it returns, whatever happens from here on is in the stream.
 func (c *Client) Events(ctx context.Context, k Kinds) (*Stream, error) {
-	resp, err := c.send(ctx, http.MethodGet, "/events", url.Values{"kinds": {k.String()}}, nil)
+	resp, err := c.send(ctx, http.MethodGet, "/events", k.query(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -260,13 +260,13 @@ func (s *Stream) Next() (stack.Event, error) {
 		if l.Dropped > 0 {
 			s.dropped = l.Dropped
 		}
-		if e := l.Event; e.Call != nil || e.Packet != nil || e.State != nil {
-			return *e, nil
+		if l.Event.Seq != 0 {
+			return *l.Event, nil
 		}
 	}
 }
 
-// Dropped returns how many events of any kind did not reach the stream because
+// Dropped returns how many of its events did not reach the stream because
 // its reader fell behind.
 func (s *Stream) Dropped() uint64 { return s.dropped }
 

@@ -229,6 +229,8 @@ func TestBadRequests(t *testing.T) {
 		{"GET", "/v1/lookup/socket?network=icmp", "", 400, "icmp"},
 		{"GET", "/v1/lookup/socket?network=tcp&src=1.2.3.4:5&dst=here", "", 400, "here"},
 		{"GET", "/v1/events?kinds=calls,noise", "", 400, "noise"},
+		{"GET", "/v1/events?snap=65536", "", 400, "65536"},
+		{"GET", "/v1/events?snap=none", "", 400, "none"},
 		{"POST", "/v1/rules", "{", 400, "body"},
 		{"POST", "/v1/routes", `{"dst":"1.2.3.4"}`, 400, "body"},
 		{"POST", "/v1/addrs", `{"device":"lo"}`, 400, "device"},
@@ -283,6 +285,64 @@ func TestEvents(t *testing.T) {
 	}
 	if n := st.Dropped(); n != 0 {
 		t.Errorf("%d events lost of four", n)
+	}
+}
+
+// A stream has the kinds that it is for, and of each packet as much as it asks for.
+func TestEventsKinds(t *testing.T) {
+	s, c := start(t)
+	pc, err := s.ListenPacket("udp4", "127.0.0.1:53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pc.Close()
+	const size = 28 + 2000 // an IPv4 and a UDP header, and the payload
+	for _, tc := range []struct {
+		kinds Kinds
+		want  string
+	}{
+		{Kinds{Packets: true}, "packet 512, packet 512"},
+		{Kinds{Packets: true, Snap: 40}, "packet 40, packet 40"},
+		{Kinds{Packets: true, Links: true, Snap: 65535}, "packet 2028, packet 2028, drop 2028"},
+		{Kinds{Links: true}, "drop 512"},
+		{Kinds{}, "packet 512, packet 512, call, drop 512"},
+	} {
+		st, err := c.Events(t.Context(), tc.kinds)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := pc.WriteTo(make([]byte, size-28), pc.LocalAddr()); err != nil {
+			t.Fatal(err)
+		}
+		s.PublishLink(stack.LinkEvent{Dev: "lo", Action: "drop", Why: "loss", Data: make([]byte, size)})
+		var got []string
+		for seq := uint64(1); ; seq++ {
+			ev, err := st.Next()
+			if err != nil || ev.Seq != seq {
+				t.Fatalf("%+v: after %v: event %+v, %v; want number %d", tc.kinds, got, ev, err, seq)
+			}
+			switch {
+			case ev.Packet != nil:
+				got = append(got, fmt.Sprint("packet ", len(ev.Packet.Data)))
+				if ev.Packet.Len != size {
+					t.Errorf("packet of %d bytes, want %d", ev.Packet.Len, size)
+				}
+			case ev.Link != nil:
+				got = append(got, fmt.Sprint(ev.Link.Action, " ", len(ev.Link.Data)))
+				if ev.Link.Len != size {
+					t.Errorf("packet of %d bytes, want %d", ev.Link.Len, size)
+				}
+			case ev.Call != nil:
+				got = append(got, "call")
+			}
+			if len(got) == 1+strings.Count(tc.want, ",") {
+				break
+			}
+		}
+		if got := strings.Join(got, ", "); got != tc.want {
+			t.Errorf("%+v: got %s, want %s", tc.kinds, got, tc.want)
+		}
+		st.Close()
 	}
 }
 

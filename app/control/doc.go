@@ -17,5 +17,5 @@
 //	GET PUT DELETE /v1/netem
 //	POST DELETE    /v1/netem/rules
 //	GET            /v1/drops
-//	GET            /v1/events  ?kinds=calls,packets,states  one JSON object a line
+//	GET            /v1/events  ?kinds=calls,packets,states,links,samples,timers&snap=BYTES  one JSON object a line
 package control

@@ -4,52 +4,75 @@ import (
 	"bufio"
 	"encoding/json"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/catflap/catflap/stack"
 )
 
-// String names the kinds as the events request does.
-func (k Kinds) String() string {
+// kindNames are the kinds in the words of the events request.
+var kindNames = []struct {
+	name string
+	kind stack.EventKinds
+	of   func(*Kinds) *bool
+}{
+	{"calls", stack.CallEvents, func(k *Kinds) *bool { return &k.Calls }},
+	{"packets", stack.PacketEvents, func(k *Kinds) *bool { return &k.Packets }},
+	{"states", stack.StateEvents, func(k *Kinds) *bool { return &k.States }},
+	{"links", stack.LinkEvents, func(k *Kinds) *bool { return &k.Links }},
+	{"samples", stack.SampleEvents, func(k *Kinds) *bool { return &k.Samples }},
+	{"timers", stack.TimerEvents, func(k *Kinds) *bool { return &k.Timers }},
+}
+
+// query is the events request for k.
+func (k Kinds) query() url.Values {
 	var names []string
-	for _, n := range []struct {
-		on   bool
-		name string
-	}{{k.Calls, "calls"}, {k.Packets, "packets"}, {k.States, "states"}} {
-		if n.on {
+	for _, n := range kindNames {
+		if *n.of(&k) {
 			names = append(names, n.name)
 		}
 	}
-	return strings.Join(names, ",")
+	q := url.Values{"kinds": {strings.Join(names, ",")}}
+	if k.Snap != 0 {
+		q.Set("snap", strconv.Itoa(k.Snap))
+	}
+	return q
 }
 
-func parseKinds(s string) (k Kinds, err error) {
-	if s == "" {
-		return Kinds{Calls: true, Packets: true, States: true}, nil
-	}
-	for name := range strings.SplitSeq(s, ",") {
-		switch name {
-		case "calls":
-			k.Calls = true
-		case "packets":
-			k.Packets = true
-		case "states":
-			k.States = true
-		default:
-			return k, badRequest("kinds %q: want calls, packets, states", name)
+// maxSnap is the most bytes of a packet that a stream gives.
+const maxSnap = 65535
+
+// parseStream reads an events request. Without kinds it is for stack.DefaultEvents.
+func parseStream(q url.Values) (cfg stack.SubscribeConfig, err error) {
+	cfg.Buffer = streamBuffer
+	if s := q.Get("snap"); s != "" {
+		if cfg.Snap, err = strconv.Atoi(s); err != nil || cfg.Snap < 1 || cfg.Snap > maxSnap {
+			return cfg, badRequest("snap %q: want a number of bytes from 1 to %d", s, maxSnap)
 		}
+		cfg.Buffer = min(streamBuffer, streamBytes/cfg.Snap)
 	}
-	return k, nil
-}
-
-func (k Kinds) want(e *stack.Event) bool {
-	return e.Call != nil && k.Calls || e.Packet != nil && k.Packets || e.State != nil && k.States
+	kinds := q.Get("kinds")
+	if kinds == "" {
+		return cfg, nil
+	}
+names:
+	for name := range strings.SplitSeq(kinds, ",") {
+		for _, n := range kindNames {
+			if n.name == name {
+				cfg.Kinds |= n.kind
+				continue names
+			}
+		}
+		return cfg, badRequest("kinds %q: want calls, packets, states, links, samples, timers", name)
+	}
+	return cfg, nil
 }
 
 // events streams events, a line of JSON each, until the client goes or the stack
 // closes. A line with the count of lost events follows each loss.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) {
-	kinds, err := parseKinds(r.URL.Query().Get("kinds"))
+	cfg, err := parseStream(r.URL.Query())
 	if err != nil {
 		refuse(w, err)
 		return
@@ -61,7 +84,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		refuse(w, &httpError{http.StatusServiceUnavailable, "events: as many streams as an instance gives are open; end one of the commands that follow it"})
 		return
 	}
-	sub := s.stack.Subscribe(r.Context(), streamBuffer)
+	sub := s.stack.SubscribeWith(r.Context(), cfg)
 	defer sub.Close()
 
 	w.Header().Set("Content-Type", "application/x-ndjson")
@@ -79,7 +102,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 				return
 			}
 		}
-		if kinds.want(&e) && enc.Encode(line{Event: &e}) != nil {
+		if enc.Encode(line{Event: &e}) != nil {
 			return
 		}
 		if len(sub.Events()) == 0 && (buf.Flush() != nil || rc.Flush() != nil) {
