@@ -40,6 +40,7 @@ type Packet struct {
 	Direction Direction
 	Length    int      // bytes of the packet; a Writer's: if zero, len(Data)
 	Data      []byte   // its first bytes, from the IP header on
+	MSS       int      // of a TCP super-packet: payload bytes of each segment that it becomes on a wire; not in files
 	Comments  []string // of which each is cut to MaxComment bytes when written
 	Lost      uint64   // packets that are missing before this one
 }

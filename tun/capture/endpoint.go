@@ -68,5 +68,10 @@ func (e *Endpoint) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *
 func (e *Endpoint) capture(pkt *stack.PacketBuffer, d Direction) {
 	view := pkt.ToView()
 	defer view.Release()
-	_ = e.w.WritePacket(Packet{Interface: e.iface, Direction: d, Data: view.AsSlice()}, pkt.GSOOptions) // the Writer keeps the error
+	p := Packet{Interface: e.iface, Direction: d, Data: view.AsSlice()}
+	packets := []Packet{p}
+	if e.w.cfg.Segments {
+		packets = p.wire(pkt.GSOOptions)
+	}
+	_ = e.w.writeAll(packets) // the Writer keeps the error
 }

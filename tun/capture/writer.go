@@ -15,9 +15,6 @@ import (
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/stack"
-
-	"github.com/catflap/catflap/internal/segment"
 )
 
 // Config describes a Writer. Its zero value keeps packets whole and as they are.
@@ -158,38 +155,46 @@ func (w *Writer) describe(i int) (err error) {
 	return err
 }
 
-// WritePacket writes a packet, which it does not keep. In a Writer with Segments, a super-packet whose gso says how
-// it is to be cut becomes several packets, each with the same comments; gso is the zero value for a packet that is
-// complete.
-func (w *Writer) WritePacket(p Packet, gso stack.GSO) error {
-	packets := [][]byte{p.Data}
-	if w.cfg.Segments && gso.NeedsCsum && (p.Length == 0 || p.Length == len(p.Data)) {
-		packets = segment.Packets(append([]byte(nil), p.Data...), gso)
-		p.Length = 0
+// WritePacket writes a packet, which it does not keep. With Config.Segments it writes what the packet is on a wire.
+func (w *Writer) WritePacket(p Packet) error {
+	if w.cfg.Segments {
+		return w.writeAll(p.Wire())
 	}
+	return w.writeAll([]Packet{p})
+}
+
+// writeAll writes packets that were one, and have its interface and time.
+func (w *Writer) writeAll(packets []Packet) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.usable(); err != nil {
 		w.stats.Skipped += uint64(len(packets))
 		return err
 	}
-	if p.Interface < 0 || p.Interface >= len(w.ifaces) {
-		return fmt.Errorf("capture: interface %d: there are %d", p.Interface, len(w.ifaces))
-	}
-	if p.Time.IsZero() {
-		p.Time = w.cfg.Clock.Now()
-	}
-	for _, data := range packets {
-		if err := w.write(p, data); err != nil {
+	var now time.Time
+	for _, p := range packets {
+		if p.Interface < 0 || p.Interface >= len(w.ifaces) {
+			return fmt.Errorf("capture: interface %d: there are %d", p.Interface, len(w.ifaces))
+		}
+		if p.Time.IsZero() {
+			if now.IsZero() {
+				now = w.cfg.Clock.Now()
+			}
+			p.Time = now
+		}
+		if err := w.write(p); err != nil {
 			return w.fail(err)
 		}
-		p.Lost = 0
 	}
 	return w.done(nil)
 }
 
 // write writes one packet, in a new file where it is time for one.
-func (w *Writer) write(p Packet, data []byte) error {
+func (w *Writer) write(p Packet) error {
+	data := p.Data
+	if w.cfg.SnapLen > 0 {
+		data = data[:min(len(data), w.cfg.SnapLen)]
+	}
 	size := packetSize(p, len(data))
 	if w.cfg.MaxBytes > 0 && w.out.all+size > w.cfg.MaxBytes {
 		w.stats.Skipped++
@@ -203,10 +208,7 @@ func (w *Writer) write(p Packet, data []byte) error {
 	if w.began.IsZero() {
 		w.began = p.Time
 	}
-	length := max(p.Length, len(data))
-	if w.cfg.SnapLen > 0 {
-		data = data[:min(len(data), w.cfg.SnapLen)]
-	}
+	length := max(p.Length, len(p.Data))
 	var opts pcapgo.NgPacketOptions
 	for _, c := range p.Comments {
 		opts.Comments = append(opts.Comments, cutText(c, MaxComment))
