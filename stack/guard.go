@@ -69,11 +69,7 @@ func (l *link) falseTooBig(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketB
 	seg := header.TCP(quoted)
 	id := stack.TransportEndpointID{LocalAddress: local, LocalPort: seg.SourcePort(), RemoteAddress: remote, RemotePort: seg.DestinationPort()}
 	e, ok := l.s.ns.FindTransportEndpoint(proto, tcp.ProtocolNumber, id, l.id).(*tcp.Endpoint)
-	if !ok || e.EndpointState() == tcp.StateListen {
-		return false
-	}
-	v, ok := senderVars(e)
-	return ok && !seqnum.Value(seg.SequenceNumber()).InRange(v.SndUna, v.SndNxt)
+	return ok && synchronized(e) && !inFlight(e, seqnum.Value(seg.SequenceNumber()))
 }
 
 // mayBeICMP looks at the protocol field of an IP header's first 20 bytes.

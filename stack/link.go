@@ -30,7 +30,7 @@ type link struct {
 // dropCounters count packets that the routing policy database did not let
 // through, by the kernel's names for such drops.
 type dropCounters struct {
-	inNoRoutes, inNotLocal, martian, notUnicast, blackhole, unreachable, prohibit, outNoRoutes, falseTooBig atomic.Uint64
+	inNoRoutes, inNotLocal, martian, notUnicast, blackhole, unreachable, prohibit, outNoRoutes, falseTooBig, paws, ackTooOld, ackUnsent atomic.Uint64
 }
 
 // Drops counts packets that did not get past the link: the routing policy database
@@ -45,6 +45,9 @@ type Drops struct {
 	Prohibit    uint64 `json:"prohibit"`
 	OutNoRoutes uint64 `json:"out_no_routes"` // IP_OUTNOROUTES: sent by this stack, no route
 	FalseTooBig uint64 `json:"false_too_big"` // ICMP "too big" that is not to be believed: see Config.NoGuards
+	PAWS        uint64 `json:"paws"`          // TCP_RFC7323_PAWS: a time stamp older than the last
+	AckTooOld   uint64 `json:"ack_too_old"`   // TCP_TOO_OLD_ACK: acknowledges less than any window reaches back to
+	AckUnsent   uint64 `json:"ack_unsent"`    // TCP_ACK_UNSENT_DATA: acknowledges what was never sent
 }
 
 // Drops returns the counts since New.
@@ -53,6 +56,7 @@ func (s *Stack) Drops() Drops {
 	return Drops{
 		InNoRoutes: d.inNoRoutes.Load(), InNotLocal: d.inNotLocal.Load(), Martian: d.martian.Load(), NotUnicast: d.notUnicast.Load(), Blackhole: d.blackhole.Load(),
 		Unreachable: d.unreachable.Load(), Prohibit: d.prohibit.Load(), OutNoRoutes: d.outNoRoutes.Load(), FalseTooBig: d.falseTooBig.Load(),
+		PAWS: d.paws.Load(), AckTooOld: d.ackTooOld.Load(), AckUnsent: d.ackUnsent.Load(),
 	}
 }
 

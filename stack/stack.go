@@ -37,8 +37,10 @@ type Config struct {
 	Routes     []Route // beside those that follow from the addresses
 	Forwarding bool    // forward packets that match unicast routes (net.ipv4.ip_forward)
 
-	// NoGuards lets netstack see ICMP "too big" messages that it should not believe:
-	// those that quote nothing in flight (RFC 5927), or an MTU that no link has.
+	// NoGuards lets netstack see what it should not believe: ICMP "too big" messages
+	// that quote nothing in flight (RFC 5927), or an MTU that no link has; and segments
+	// of a connection that acknowledge what was never sent (RFC 9293 3.10.7.4) or far
+	// too little (RFC 5961 5.2), or whose time stamp is older than the last (RFC 7323 5).
 	NoGuards bool
 
 	TCP    TCPConfig

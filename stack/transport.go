@@ -38,10 +38,17 @@ func (s *Stack) newTCP(ns *stack.Stack) stack.TransportProtocol {
 
 // QueuePacket is called by netstack's demultiplexer with its choice, ep.
 func (p *tcpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) {
+	in := pkt
+	if e, ok := ep.(*tcp.Endpoint); ok && !p.s.unguarded {
+		if sub := p.s.guard(e, pkt); sub != nil {
+			defer sub.DecRef()
+			in = sub
+		}
+	}
 	if p.s.steer.Load() != nil || p.s.events.on(segmentEvents) {
 		ep = p.s.chooseTCP(ep, id, pkt)
 	}
-	p.queue.QueuePacket(ep, id, pkt)
+	p.queue.QueuePacket(ep, id, in)
 }
 
 // HandleUnknownDestinationPacket is called when no endpoint matches: steering

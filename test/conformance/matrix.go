@@ -89,7 +89,7 @@ func (s state) cases() []matrixCase {
 	seg := func(flags string, seq, n, ack int, more string) string {
 		text := fmt.Sprintf("+.01 < %s %d:%d(%d)", flags, seq, seq+n, n)
 		if strings.Contains(flags, ".") {
-			text += fmt.Sprintf(" ack %d", ack)
+			text += fmt.Sprintf(" ack %d", uint32(ack)) // before number 0 come the largest
 		}
 		return text + " win 65535" + more
 	}
@@ -139,6 +139,10 @@ func (s state) cases() []matrixCase {
 			seg(".", r, 100, s.sndNxt+1000, ""), ack)
 		on("fin-ack-above-snd-nxt", 9293, "3.10.7.4", "MUST", "A FIN with an acknowledgment of what was never sent is dropped, and answered by an ACK.",
 			seg("F.", r, 0, s.sndNxt+1000, ""), ack)
+		on("data-ack-too-old", 5961, "5.2", "MUST", "Data with an acknowledgment older than the largest window is dropped, and answered by an ACK.",
+			seg(".", r, 100, una-beyond, ""), ack)
+		on("fin-ack-too-old", 5961, "5.2", "MUST", "A FIN with an acknowledgment older than the largest window is dropped, and answered by an ACK.",
+			seg("F.", r, 0, una-beyond, ""), ack)
 	}
 	on("no-flags", 9293, "3.10.7.4", "MUST", "A segment without ACK is dropped.",
 		append([]string{seg("-", r, 0, 0, "")}, alive...)...)

@@ -205,18 +205,18 @@ func grid(s *strings.Builder, who string, cells []row, of func(row) string) {
 const guards = `
 ## Guards
 
-"netstack" here is netstack as catflap runs it. In front of it, on by default, stands one guard (stack.Config.NoGuards turns
-it off): an ICMP "too big" is dropped and counted when it quotes a sequence number that is not in flight (RFC 5927), or an
-MTU that no link has. It costs other packets 24 ns (BenchmarkGuard).
+"netstack" here is netstack as catflap runs it: with guards in front of it, which drop, and count, what netstack should not
+believe. They are on by default; stack.Config.NoGuards turns them off.
 
-These failures matter for security too, and have no guard:
-
-- An acknowledgment above SND.NXT with data, one far too old (RFC 5961 5.2), and a time stamp that PAWS rejects. netstack
-  queues a segment when it arrives and judges it later, on another goroutine. What it is to be judged by (SND.NXT, RCV.NXT,
-  the last time stamp) may be read under the connection's lock only, which an application's read or write holds while it
-  copies. A guard at the arrival of every data segment would make the link's reader wait for that copy, and would still
-  judge by a state that segments queued before this one are about to change. The place for these checks is netstack's
-  own Endpoint.handleSegmentLocked and receiver.handleRcvdSegment.
-- The rate of challenge ACKs is netstack's own, one each half second for a connection. Linux has a limit for the whole
-  host beside it, which was the side channel of CVE-2016-5696: there is nothing to guard.
+- An ICMP "too big" is dropped when it quotes a sequence number that is not in flight (RFC 5927), or an MTU that no link
+  has. This costs other packets about 20 ns (BenchmarkGuard).
+- A segment of a connection is dropped, and answered by an ACK, when it acknowledges what was never sent (RFC 9293 section
+  3.10.7.4) or less than the largest window reaches back to (RFC 5961 section 5.2), or when its time stamp is older than
+  the last (PAWS, RFC 7323 section 5). This costs a segment about 30 ns (BenchmarkGuardTCP). netstack does not keep
+  the largest window that the peer has offered; the largest that it can express stands for it. While another thread
+  works on the connection, an acknowledgment less than 64 KiB above SND.NXT passes, because it may be that of the
+  segment which that thread is sending; stack/guard_tcp.go says why nothing else depends on timing.
+- A SYN or reset loses its data before it is judged, so that netstack's limit on the rate of challenge ACKs (RFC 5961
+  section 7) holds for it, too: one each half second for a connection. There is no limit for the whole host beside it; such
+  a limit, shared by all connections, was the side channel of CVE-2016-5696.
 `

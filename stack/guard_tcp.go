@@ -1,0 +1,235 @@
+package stack
+
+import (
+	"encoding/binary"
+	"reflect"
+	"time"
+	"unsafe"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+// netstack takes data, and even a FIN, from a segment whose acknowledgment or time
+// stamp shows that it was forged or is long out of date. The guard here, between the
+// demultiplexer and the endpoint's queue, drops such segments, and has netstack answer
+// with the ACK that the RFCs ask for.
+//
+// It reads the connection's variables without its lock, which a reader or writer holds
+// while it copies, and which must not be waited for under the demultiplexer's locks.
+// That is sound because each variable is one word, changes in one direction only, and
+// is compared on the side where an older value lets more through:
+//
+//   - SND.UNA and TS.Recent only grow, and a segment is too old by an earlier value
+//     only if it is too old by the present one.
+//   - SND.NXT only grows, but netstack advances it after it has handed a segment to the
+//     link, so the peer's answer can be here first. All but that one segment is
+//     counted, because the link orders its writes before the answers to them. Less
+//     than a segment above SND.NXT, the lock is tried: who gets it sees the true value,
+//     and if it is taken, the segment may pass. To a blind attacker that is worth
+//     64 KiB beside the window below SND.UNA that RFC 5961 5.2 leaves open anyway.
+//
+// Segments queued before this one can only move the variables on, to what the peer
+// cannot have seen when it sent this one.
+
+// Why the guard drops a segment, by the kernel's names.
+const (
+	dropAckUnsent = "TCP_ACK_UNSENT_DATA" // SEG.ACK > SND.NXT (RFC 9293 3.10.7.4)
+	dropAckTooOld = "TCP_TOO_OLD_ACK"     // SEG.ACK < SND.UNA - MAX.SND.WND (RFC 5961 5.2)
+	dropPAWS      = "TCP_RFC7323_PAWS"    // SEG.TSval < TS.Recent (RFC 7323 5.3)
+)
+
+// maxSegment is the most that netstack hands to a link at once: a TSO super-packet's
+// payload, and a FIN.
+const maxSegment = 1<<16 + 1
+
+// maxWindow is the largest window without its scale. netstack does not keep
+// MAX.SND.WND, the largest that the peer has offered, so the largest that it can
+// express stands for it.
+const maxWindow = 1<<16 - 1
+
+// pawsIdle is how long TS.Recent is good for without a newer one: 24 days, less than
+// it takes a clock of 1 kHz to wrap its sign (RFC 7323 5.5).
+const pawsIdle = 24 * 24 * time.Hour
+
+// Where netstack keeps what the guard reads: see inside.go.
+var (
+	endpointMu, okEndpointMu = lockerIn("mu")
+	receiverOf, receiverType = pointerOf("rcv")
+	receiverState            = offsetIn[tcp.TCPReceiverState](receiverType, "TCPReceiverState")
+	endpointState            = offsetIn[tcp.TCPEndpointStateInner](reflect.TypeFor[tcp.Endpoint](), "TCPEndpointStateInner")
+	recentTSTime             = offsetIn[tcpip.MonotonicTime](reflect.TypeFor[tcp.Endpoint](), "recentTSTime")
+
+	okGuard = okEndpointMu && senderOf.ok && senderState.ok && receiverOf.ok && receiverState.ok && endpointState.ok && recentTSTime.ok
+)
+
+// synchronized reports whether a connection is in a state in which both sides know
+// each other's numbers, so that its sender and receiver are there. TIME-WAIT, in which
+// no data is taken, is netstack's to judge.
+func synchronized(e *tcp.Endpoint) bool {
+	switch e.EndpointState() {
+	case tcp.StateEstablished, tcp.StateFinWait1, tcp.StateFinWait2, tcp.StateCloseWait, tcp.StateClosing, tcp.StateLastAck:
+		return okGuard
+	}
+	return false
+}
+
+// lookSender returns the variables of e's sender, which netstack may be changing. The
+// caller has seen e synchronized, and reads single words.
+//
+//go:norace
+func lookSender(e *tcp.Endpoint) *tcp.TCPSenderState {
+	return (*tcp.TCPSenderState)(senderState.in(*(*unsafe.Pointer)(senderOf.in(unsafe.Pointer(e)))))
+}
+
+// lookReceiver is lookSender for the receiver.
+//
+//go:norace
+func lookReceiver(e *tcp.Endpoint) *tcp.TCPReceiverState {
+	return (*tcp.TCPReceiverState)(receiverState.in(*(*unsafe.Pointer)(receiverOf.in(unsafe.Pointer(e)))))
+}
+
+// neverSent reports whether number n is beyond all that a connection has sent, that
+// is, above SND.NXT. It is false when that cannot be known: see above.
+//
+//go:norace
+func neverSent(e *tcp.Endpoint, n seqnum.Value) bool {
+	snd := lookSender(e)
+	switch nxt := snd.SndNxt; {
+	case !nxt.LessThan(n):
+		return false
+	case nxt.Add(maxSegment).LessThan(n):
+		return true
+	case !e.TryLock():
+		return false
+	}
+	nxt := snd.SndNxt
+	endpointMu(e).Unlock()
+	return nxt.LessThan(n)
+}
+
+// inFlight reports whether number n may be one that was sent and not acknowledged.
+//
+//go:norace
+func inFlight(e *tcp.Endpoint, n seqnum.Value) bool {
+	return lookSender(e).SndUna.LessThanEq(n) && !neverSent(e, n+1)
+}
+
+// judge says why a segment of a connection, not a SYN or reset, is to be dropped:
+// "" if it is not.
+//
+//go:norace
+func (s *Stack) judge(e *tcp.Endpoint, seg header.TCP) string {
+	inner := (*tcp.TCPEndpointStateInner)(endpointState.in(unsafe.Pointer(e)))
+	if inner.SendTSOk {
+		if ts, ok := timestamp(seg); ok && seqnum.Value(ts).LessThan(seqnum.Value(inner.RecentTS)) {
+			since := *(*tcpip.MonotonicTime)(recentTSTime.in(unsafe.Pointer(e)))
+			if s.clock.NowMonotonic().Sub(since) < pawsIdle {
+				return dropPAWS
+			}
+		}
+	}
+	ack := seqnum.Value(seg.AckNumber())
+	if snd := lookSender(e); ack.LessThan(snd.SndUna) && ack.LessThan(snd.SndUna-maxWindow<<snd.SndWndScale) {
+		return dropAckTooOld
+	}
+	if neverSent(e, ack) {
+		return dropAckUnsent
+	}
+	return ""
+}
+
+// timestamp returns the TSval of a segment.
+func timestamp(seg header.TCP) (tsVal uint32, ok bool) {
+	o := seg[header.TCPMinimumSize:]
+	if len(o) >= 12 && binary.BigEndian.Uint32(o) == header.TCPOptionNOP<<24|header.TCPOptionNOP<<16|header.TCPOptionTS<<8|header.TCPOptionTSLength {
+		return binary.BigEndian.Uint32(o[4:]), true // as nearly all send it (RFC 7323 appendix A)
+	}
+	if len(o) < header.TCPOptionTSLength {
+		return 0, false
+	}
+	parsed := header.ParseTCPOptions(o)
+	return parsed.TSVal, parsed.TS
+}
+
+// guard looks at a segment for a connection. If the segment is to be dropped, it
+// counts it, and returns what netstack is to be given in its place, to be released by
+// the caller; if not, nil.
+func (s *Stack) guard(e *tcp.Endpoint, pkt *stack.PacketBuffer) *stack.PacketBuffer {
+	seg := header.TCP(pkt.TransportHeader().Slice())
+	if len(seg) < header.TCPMinimumSize || !synchronized(e) {
+		return nil
+	}
+	flags := seg.Flags()
+	if flags&(header.TCPFlagSyn|header.TCPFlagRst) != 0 {
+		// A SYN or reset may be answered with a challenge ACK. netstack limits the
+		// rate of those (RFC 5961 7), but not when the segment has data, which it
+		// does not read.
+		if pkt.Data().Size() == 0 {
+			return nil
+		}
+		return substitute(pkt, seg.SequenceNumber(), flags, false)
+	}
+	if flags&header.TCPFlagAck == 0 {
+		return nil // netstack drops it
+	}
+	reason := s.judge(e, seg)
+	if reason == "" {
+		return nil
+	}
+	data := 0
+	if reason == dropPAWS {
+		data = pkt.Data().Size()
+	}
+	sub := substitute(pkt, uint32(oldNumber(e))-uint32(data), header.TCPFlagAck, data > 0)
+	if sub == nil {
+		return nil
+	}
+	switch reason {
+	case dropPAWS:
+		s.drops.paws.Add(1)
+	case dropAckTooOld:
+		s.drops.ackTooOld.Add(1)
+	case dropAckUnsent:
+		s.drops.ackUnsent.Add(1)
+	}
+	if t, ok := pkt.Owner.(*tag); ok { // someone follows
+		s.events.mu.Lock()
+		t.ev.Drop = reason
+		s.events.mu.Unlock()
+	}
+	return sub
+}
+
+// oldNumber returns a number that the connection has received already. netstack
+// answers a segment there, such as a keep-alive, with an ACK and drops it.
+//
+//go:norace
+func oldNumber(e *tcp.Endpoint) seqnum.Value { return lookReceiver(e).RcvNxt - 1 }
+
+// substitute returns a copy of a segment with another number, other flags, and with or
+// without its data; nil if the segment is broken, which is netstack's to count.
+//
+// netstack limits the rate of its answers to segments without data, and answers each
+// that has data. The latter is right for old duplicates, which PAWS finds: their
+// sender may need the ACK. Challenges are of the former kind.
+func substitute(pkt *stack.PacketBuffer, seq uint32, flags header.TCPFlags, data bool) *stack.PacketBuffer {
+	seg := header.TCP(pkt.TransportHeader().Slice())
+	ip := pkt.Network()
+	_, valid, ok := header.TCPValid(seg, pkt.Data().Checksum, uint16(pkt.Data().Size()), ip.SourceAddress(), ip.DestinationAddress(), pkt.RXChecksumValidated)
+	if !ok || !valid {
+		return nil
+	}
+	sub := pkt.DeepCopyForForwarding(0)
+	sub.NICID, sub.RXChecksumValidated = pkt.NICID, true
+	if !data {
+		sub.Data().CapLength(0)
+	}
+	h := header.TCP(sub.TransportHeader().Slice())
+	h.SetSequenceNumber(seq)
+	h.SetFlags(uint8(flags))
+	return sub
+}

@@ -1,0 +1,286 @@
+package stack
+
+import (
+	"context"
+	"io"
+	"sync"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip/faketime"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"github.com/catflap/catflap/internal/packet"
+)
+
+// TestGuardFields fails when netstack moves a field that the guard reads, which would
+// leave it without effect.
+func TestGuardFields(t *testing.T) {
+	for what, ok := range map[string]bool{
+		"mu": okEndpointMu, "rcv": receiverOf.ok, "rcv.TCPReceiverState": receiverState.ok,
+		"TCPEndpointStateInner": endpointState.ok, "recentTSTime": recentTSTime.ok,
+	} {
+		if !ok {
+			t.Errorf("tcp.Endpoint has no %s of the known type any more", what)
+		}
+	}
+}
+
+// stamped is segment with a time stamp and a window scale (in a SYN) among its options.
+func stamped(t tb, f FourTuple, flags packet.Flags, seq, ack, tsVal uint32, data string) []byte {
+	t.Helper()
+	ip := ipLayer(f.Src.Addr(), f.Dst.Addr(), layers.IPProtocolTCP)
+	ts := make([]byte, 8)
+	ts[0], ts[1], ts[2], ts[3] = byte(tsVal>>24), byte(tsVal>>16), byte(tsVal>>8), byte(tsVal)
+	h := &layers.TCP{
+		SrcPort: layers.TCPPort(f.Src.Port()), DstPort: layers.TCPPort(f.Dst.Port()), Seq: seq, Ack: ack, Window: 65535,
+		SYN: flags&packet.SYN != 0, ACK: flags&packet.ACK != 0, FIN: flags&packet.FIN != 0, RST: flags&packet.RST != 0, PSH: flags&packet.PSH != 0,
+		Options: []layers.TCPOption{{OptionType: layers.TCPOptionKindTimestamps, OptionLength: 10, OptionData: ts}},
+	}
+	h.SetNetworkLayerForChecksum(ip.(gopacket.NetworkLayer))
+	return serialize(t, ip, h, gopacket.Payload(data))
+}
+
+// guardCase is a connection that a peer has opened, with sequence number 101 next.
+type guardCase struct {
+	*wire
+	f    FourTuple
+	conn *TCPConn
+	ack  uint32 // SND.NXT of the stack
+}
+
+// guarded opens a connection, with time stamps if tsVal is not zero.
+func guarded(t *testing.T, cfg Config, src, dst string, tsVal uint32) *guardCase {
+	t.Helper()
+	g := &guardCase{wire: newWire(t, cfg), f: tuple("tcp", src, dst)}
+	l, err := g.s.ListenTCP("tcp", g.f.Dst.String(), 5)
+	must(t, err)
+	t.Cleanup(func() { l.Close() })
+	if tsVal == 0 {
+		g.ack = g.handshake(t, g.f, 100)
+	} else {
+		got := g.ask(t, stamped(t, g.f, packet.SYN, 100, 0, tsVal, ""))
+		if got == nil {
+			t.Fatal("the SYN was not answered")
+		}
+		g.ack = got.TCP.Seq + 1
+		g.inject(stamped(t, g.f, packet.ACK, 101, g.ack, tsVal, ""))
+	}
+	g.s.Quiesce()
+	g.conn, err = l.AcceptTCP()
+	must(t, err)
+	t.Cleanup(func() { g.conn.Close() })
+	return g
+}
+
+// wantDropped holds an answer against the ACK that a dropped segment must have.
+func (g *guardCase) wantDropped(t *testing.T, what string, got *packet.Packet) {
+	t.Helper()
+	if got == nil || got.TCP.Flags != packet.ACK || got.TCP.Seq != g.ack || got.TCP.Ack != 101 {
+		t.Errorf("%s was answered by %v, want an ACK with %d and acknowledging 101", what, got, g.ack)
+	}
+	if q := g.conn.Info().RecvQ; q != 0 {
+		t.Errorf("%s: %d bytes can be read", what, q)
+	}
+}
+
+func TestGuardAck(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		src, dst string
+		off      int64 // of the acknowledgment from SND.NXT
+		flags    packet.Flags
+		data     string
+		drops    Drops
+	}{
+		{"data just above", "10.9.0.1:5000", "10.9.0.2:80", 1, packet.ACK, "forged", Drops{AckUnsent: 1}},
+		{"data far above", "10.9.0.1:5000", "10.9.0.2:80", 1 << 30, packet.ACK, "forged", Drops{AckUnsent: 1}},
+		{"FIN above", "10.9.0.1:5000", "10.9.0.2:80", 1000, packet.ACK | packet.FIN, "", Drops{AckUnsent: 1}},
+		{"data above, IPv6", "[fd00:9::1]:5000", "[fd00:9::2]:80", 1000, packet.ACK, "forged", Drops{AckUnsent: 1}},
+		{"too old", "10.9.0.1:5000", "10.9.0.2:80", -65536 - 1, packet.ACK, "forged", Drops{AckTooOld: 1}},
+		{"too old, IPv6", "[fd00:9::1]:5000", "[fd00:9::2]:80", -1 << 30, packet.ACK, "forged", Drops{AckTooOld: 1}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := guarded(t, Config{}, c.src, c.dst, 0)
+			g.wantDropped(t, c.name, g.ask(t, segment(t, g.f, c.flags, 101, g.ack+uint32(c.off), c.data)))
+			if got := g.s.Drops(); got != c.drops {
+				t.Errorf("drops %+v, want %+v", got, c.drops)
+			}
+			// The connection goes on, also with the oldest acknowledgment that may be.
+			if got := g.ask(t, segment(t, g.f, packet.ACK, 101, g.ack-65535, "true")); got == nil || got.TCP.Ack != 105 {
+				t.Errorf("data after it was answered by %v", got)
+			}
+		})
+	}
+}
+
+func TestGuardOff(t *testing.T) {
+	g := guarded(t, Config{NoGuards: true}, "10.9.0.1:5000", "10.9.0.2:80", 0)
+	g.inject(segment(t, g.f, packet.ACK, 101, g.ack+1000, "forged"))
+	g.s.Quiesce()
+	if q := g.conn.Info().RecvQ; q != 6 {
+		t.Errorf("netstack now drops data above SND.NXT itself (%d bytes to read): the guard can go", q)
+	}
+}
+
+// A challenge ACK is limited in rate, also when what is challenged has data.
+func TestGuardChallengeRate(t *testing.T) {
+	clock := faketime.NewManualClock()
+	g := guarded(t, Config{Clock: clock}, "10.9.0.1:5000", "10.9.0.2:80", 0)
+	clock.Advance(time.Second) // netstack takes time 0 for "never"
+	answers := 0
+	for i := range uint32(50) {
+		for _, b := range [][]byte{
+			segment(t, g.f, packet.ACK, 101, g.ack+1000+i, "forged"),
+			segment(t, g.f, packet.SYN, 110+i, 0, "forged"),
+			segment(t, g.f, packet.RST, 110+i, 0, "forged"),
+		} {
+			g.inject(b)
+			answers += len(g.read(t))
+		}
+	}
+	if answers != 1 {
+		t.Errorf("%d challenge ACKs at one instant, want 1", answers)
+	}
+}
+
+func TestGuardPAWS(t *testing.T) {
+	clock := faketime.NewManualClock()
+	g := guarded(t, Config{Clock: clock}, "10.9.0.1:5000", "10.9.0.2:80", 1000)
+	g.wantDropped(t, "an older time stamp", g.ask(t, stamped(t, g.f, packet.ACK, 101, g.ack, 999, "old")))
+	// An old duplicate with data is answered each time: its sender may need it.
+	g.wantDropped(t, "an older time stamp again", g.ask(t, stamped(t, g.f, packet.ACK, 101, g.ack, 998, "old")))
+	if got, want := g.s.Drops(), (Drops{PAWS: 2}); got != want {
+		t.Errorf("drops %+v, want %+v", got, want)
+	}
+	if got := g.ask(t, stamped(t, g.f, packet.ACK, 101, g.ack, 1000, "new")); got == nil || got.TCP.Ack != 104 {
+		t.Errorf("data with the same time stamp was answered by %v", got)
+	}
+	must(t, g.conn.SetKeepAlive(false))
+	// After 24 days the peer's clock may have gone half round (RFC 7323 5.5).
+	clock.Advance(pawsIdle + time.Second)
+	g.read(t)
+	if got := g.ask(t, stamped(t, g.f, packet.ACK, 104, g.ack, 500, "late")); got == nil || got.TCP.Ack != 108 {
+		t.Errorf("data after 24 days was answered by %v", got)
+	}
+}
+
+// A segment with a bad checksum is netstack's to drop, without an answer.
+func TestGuardBadChecksum(t *testing.T) {
+	g := guarded(t, Config{}, "10.9.0.1:5000", "10.9.0.2:80", 0)
+	b := segment(t, g.f, packet.ACK, 101, g.ack+1000, "forged")
+	b[len(b)-1] ^= 1
+	if got := g.ask(t, b); got != nil {
+		t.Errorf("answered by %v", got)
+	}
+	if got := g.s.Drops(); got != (Drops{}) {
+		t.Errorf("drops %+v", got)
+	}
+}
+
+// While the lock is held, what is far above SND.NXT is still dropped, nothing waits,
+// and what a segment on its way out may explain passes.
+func TestGuardBusy(t *testing.T) {
+	g := guarded(t, Config{}, "10.9.0.1:5000", "10.9.0.2:80", 0)
+	e := g.conn.fd.k.ep.(*tcp.Endpoint)
+	e.LockUser()
+	for n, want := range map[uint32]bool{0: false, 1: false, maxSegment: false, maxSegment + 1: true, 1 << 30: true} {
+		if got := neverSent(e, seqnum.Value(g.ack+n)); got != want {
+			t.Errorf("while a segment may be on its way out, %d above SND.NXT never sent: %v, want %v", n, got, want)
+		}
+	}
+	e.UnlockUser()
+	for n, want := range map[uint32]bool{0: false, 1: true, maxSegment: true, 1 << 30: true} {
+		if got := neverSent(e, seqnum.Value(g.ack+n)); got != want {
+			t.Errorf("at rest, %d above SND.NXT never sent: %v, want %v", n, got, want)
+		}
+	}
+}
+
+// The drop shows in the packet's event.
+func TestGuardEvent(t *testing.T) {
+	g := guarded(t, Config{}, "10.9.0.1:5000", "10.9.0.2:80", 0)
+	sub := g.s.Subscribe(context.Background(), 16)
+	defer sub.Close()
+	g.inject(segment(t, g.f, packet.ACK, 101, g.ack+1000, "forged"))
+	for ev := range sub.Events() {
+		if p := ev.Packet; p != nil && !p.Out {
+			if p.Drop != dropAckUnsent || p.Socket == nil || !p.Socket.Found {
+				t.Errorf("event %+v", p)
+			}
+			return
+		}
+	}
+}
+
+// Nothing that true peers send is dropped, whatever is on its way meanwhile: over lo,
+// the answer to a segment comes before its sender has noted that it is sent.
+func TestGuardDropsNothingTrue(t *testing.T) {
+	s := newStack(t, Config{})
+	c, srv := connPair(t, s, "tcp", "127.0.0.1:0")
+	const each = 64 << 20
+	var wg sync.WaitGroup
+	for _, k := range []*TCPConn{c, srv} {
+		wg.Go(func() {
+			if _, err := io.CopyN(k, zeros{}, each); err != nil {
+				t.Errorf("write: %v", err)
+			}
+			k.CloseWrite()
+		})
+		wg.Go(func() {
+			if n, err := io.Copy(io.Discard, k); n != each || err != nil {
+				t.Errorf("read %d bytes, %v", n, err)
+			}
+		})
+	}
+	wg.Wait()
+	c.Close()
+	srv.Close()
+	if d := s.Drops(); d != (Drops{}) {
+		t.Errorf("drops %+v", d)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { return len(b), nil }
+
+// BenchmarkGuardTCP is what the guard costs a segment that it lets through.
+func BenchmarkGuardTCP(b *testing.B) {
+	s := newStack(b, Config{})
+	c, srv := connPair(b, s, "tcp", "127.0.0.1:0")
+	defer c.Close()
+	defer srv.Close()
+	s.Quiesce()
+	e := c.fd.k.ep.(*tcp.Endpoint)
+	v, ok := senderVars(e)
+	if !ok {
+		b.Fatal("the sender's variables are not known")
+	}
+	h := make([]byte, 20+32+1000)
+	header.IPv4(h).Encode(&header.IPv4Fields{TotalLength: uint16(len(h)), Protocol: uint8(header.TCPProtocolNumber), TTL: 64})
+	seg := header.TCP(h[20:])
+	seg.Encode(&header.TCPFields{DataOffset: 32, Flags: header.TCPFlagAck, AckNum: uint32(v.SndNxt)})
+	copy(h[40:], []byte{1, 1, 8, 10})
+	inner := (*tcp.TCPEndpointStateInner)(endpointState.in(unsafe.Pointer(e)))
+	h[44], h[45], h[46], h[47] = byte(inner.RecentTS>>24), byte(inner.RecentTS>>16), byte(inner.RecentTS>>8), byte(inner.RecentTS)
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(h)})
+	defer pkt.DecRef()
+	pkt.NetworkProtocolNumber = ipv4.ProtocolNumber
+	pkt.NetworkHeader().Consume(20)
+	pkt.TransportHeader().Consume(32)
+	b.ReportAllocs()
+	for b.Loop() {
+		if s.guard(e, pkt) != nil {
+			b.Fatal("dropped a segment that is right")
+		}
+	}
+}
