@@ -94,7 +94,7 @@ func (l *link) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stac
 	drop := l.admit(proto, pkt, rt)
 	if ev != nil {
 		ev.Drop = drop
-		if drop == "" && forSocket(proto, ev.Data) {
+		if drop == "" && rt.Type != Unicast && forSocket(proto, ev.Data) {
 			// transport.go completes and publishes the event when a socket is chosen.
 			l.s.events.expect(pkt, ev)
 		} else {

@@ -1,0 +1,232 @@
+package lab
+
+import (
+	"slices"
+	"sync"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/link/nested"
+	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// maxPortBytes bounds what may wait at a port for its node to take it; more is lost, and the timeline says so. It is four
+// times the largest TCP window of a stack with default settings.
+const maxPortBytes = 32 << 20
+
+// port is a node's end of a link: what the node's stack, or switch, attaches to. It hands inbound packets on one by one, by
+// a timer of the lab's clock, so that no sender finds itself in its peer's stack, and, in virtual time, so that each packet
+// has been dealt with before the next one comes.
+//
+// The layers of a link, from the left node to the right one:
+//
+//	port -> impairment -> cable | cable <- port
+type port struct {
+	nested.Endpoint
+	link *Link
+	end  int // of link: 0 or 1
+	node node
+
+	capture *capture // nil: nothing is kept
+
+	// delivering is held for reading while packets are handed on, so that Close can tell when the last one is done.
+	delivering sync.RWMutex
+
+	mu     sync.Mutex
+	queue  []inbound // guarded by mu, as are the fields below
+	bytes  int       // in queue
+	busy   bool      // a timer is set, or is handing packets on
+	closed bool
+}
+
+// inbound is a packet that waits at a port.
+type inbound struct {
+	proto tcpip.NetworkProtocolNumber
+	data  []byte
+}
+
+func newPort(l *Link, end int, n node, below netstack.LinkEndpoint) *port {
+	p := &port{link: l, end: end, node: n}
+	p.Endpoint.Init(below, p)
+	return p
+}
+
+// WritePackets implements stack.LinkWriter: the node sends.
+func (p *port) WritePackets(pkts netstack.PacketBufferList) (int, tcpip.Error) {
+	rec := p.link.lab.record
+	if rec == nil && !p.link.down.Load() {
+		return p.Endpoint.WritePackets(pkts)
+	}
+	for _, pkt := range pkts.AsSlice() {
+		v := pkt.ToView()
+		rec.packet(p, true, v.AsSlice())
+		if p.link.down.Load() {
+			rec.lost(p, true, v.AsSlice(), "the link is down")
+		}
+		v.Release()
+	}
+	if p.link.down.Load() {
+		return pkts.Len(), nil // lost on the way, which a sender does not notice
+	}
+	return p.Endpoint.WritePackets(pkts)
+}
+
+// DeliverNetworkPacket implements stack.NetworkDispatcher: a packet comes out of the cable.
+func (p *port) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *netstack.PacketBuffer) {
+	v := pkt.ToView()
+	data := v.ToSlice()
+	v.Release()
+	if p.link.down.Load() {
+		p.link.lab.record.lost(p, false, data, "the link is down")
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.closed:
+		return
+	case p.bytes+len(data) > maxPortBytes:
+		p.link.lab.record.lost(p, false, data, "the receiver's queue is full")
+		return
+	}
+	p.queue = append(p.queue, inbound{proto, data})
+	p.bytes += len(data)
+	if !p.busy {
+		p.busy = true
+		p.link.lab.clock.AfterFunc(0, p.deliver)
+	}
+}
+
+// deliver hands on what waits: in virtual time one packet, else all.
+func (p *port) deliver() {
+	p.delivering.RLock()
+	defer p.delivering.RUnlock()
+	for {
+		p.mu.Lock()
+		if len(p.queue) == 0 {
+			p.queue, p.busy = nil, false
+			p.mu.Unlock()
+			return
+		}
+		in := p.queue[0]
+		p.queue[0] = inbound{}
+		p.queue = p.queue[1:]
+		p.bytes -= len(in.data)
+		p.mu.Unlock()
+
+		p.link.lab.record.packet(p, false, in.data)
+		pkt := netstack.NewPacketBuffer(netstack.PacketBufferOptions{Payload: buffer.MakeWithData(in.data)})
+		pkt.NetworkProtocolNumber = in.proto
+		p.Endpoint.DeliverNetworkPacket(in.proto, pkt)
+		pkt.DecRef()
+		if p.link.lab.virtual != nil {
+			p.link.lab.clock.AfterFunc(0, p.deliver)
+			return
+		}
+	}
+}
+
+// Close implements stack.LinkEndpoint: it drops what waits, waits for what is being delivered, and closes the layers below.
+// It must not be called from within a packet's delivery.
+func (p *port) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.queue, p.bytes = nil, 0
+	p.mu.Unlock()
+	p.delivering.Lock()
+	//lint:ignore SA2001 the lock is a barrier
+	p.delivering.Unlock()
+	p.Endpoint.Close()
+}
+
+// cable is one end of a cable: what is written to it comes out at the other. It carries bare IP packets, each with its
+// checksums, which the receiving stack verifies.
+type cable struct {
+	peer *cable
+
+	mu         sync.Mutex
+	mtu        uint32 // guarded by mu, as are the fields below
+	dispatcher netstack.NetworkDispatcher
+	onClose    func()
+}
+
+func newCable(mtu int) (a, b *cable) {
+	a, b = &cable{mtu: uint32(mtu)}, &cable{mtu: uint32(mtu)}
+	a.peer, b.peer = b, a
+	return a, b
+}
+
+// WritePackets implements stack.LinkWriter.
+func (c *cable) WritePackets(pkts netstack.PacketBufferList) (int, tcpip.Error) {
+	c.peer.mu.Lock()
+	d := c.peer.dispatcher
+	c.peer.mu.Unlock()
+	if d == nil {
+		return pkts.Len(), nil // nobody is there
+	}
+	for _, pkt := range slices.Clone(pkts.AsSlice()) {
+		out := netstack.NewPacketBuffer(netstack.PacketBufferOptions{Payload: pkt.ToBuffer()})
+		out.NetworkProtocolNumber = pkt.NetworkProtocolNumber
+		d.DeliverNetworkPacket(pkt.NetworkProtocolNumber, out)
+		out.DecRef()
+	}
+	return pkts.Len(), nil
+}
+
+// Attach implements stack.LinkEndpoint.
+func (c *cable) Attach(d netstack.NetworkDispatcher) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dispatcher = d
+}
+
+// IsAttached implements stack.LinkEndpoint.
+func (c *cable) IsAttached() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.dispatcher != nil
+}
+
+// Close implements stack.LinkEndpoint.
+func (c *cable) Close() {
+	c.mu.Lock()
+	f := c.onClose
+	c.dispatcher, c.onClose = nil, nil
+	c.mu.Unlock()
+	if f != nil {
+		f()
+	}
+}
+
+// SetOnCloseAction implements stack.LinkEndpoint.
+func (c *cable) SetOnCloseAction(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.onClose = f
+}
+
+// MTU implements stack.LinkEndpoint.
+func (c *cable) MTU() uint32 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mtu
+}
+
+// SetMTU implements stack.LinkEndpoint.
+func (c *cable) SetMTU(mtu uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mtu = mtu
+}
+
+// The rest of stack.LinkEndpoint: a link without addresses, headers, offloads or workers.
+
+func (*cable) MaxHeaderLength() uint16                         { return 0 }
+func (*cable) LinkAddress() tcpip.LinkAddress                  { return "" }
+func (*cable) SetLinkAddress(tcpip.LinkAddress)                {}
+func (*cable) Capabilities() netstack.LinkEndpointCapabilities { return 0 }
+func (*cable) Wait()                                           {}
+func (*cable) ARPHardwareType() header.ARPHardwareType         { return header.ARPHardwareNone }
+func (*cable) AddHeader(*netstack.PacketBuffer)                {}
+func (*cable) ParseHeader(*netstack.PacketBuffer) bool         { return true }
