@@ -19,6 +19,7 @@ import (
 
 	"github.com/catflap/catflap/app/cats"
 	"github.com/catflap/catflap/app/control"
+	"github.com/catflap/catflap/app/dashboard"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun"
 	"github.com/catflap/catflap/tun/impair"
@@ -55,6 +56,7 @@ type Instance struct {
 	stack   *stack.Stack
 	server  *cats.Server
 	control *control.Server
+	board   *dashboard.Server // nil if there is none
 	cfg     Config
 	log     *slog.Logger
 
@@ -108,6 +110,7 @@ func start(cfg Config, dev string, netem *impair.Link) (*Instance, error) {
 		netem.Close()
 		return nil, err
 	}
+	tell(s, dev, netem)
 	i := &Instance{stack: s, netem: netem, record: record, cfg: cfg, log: cfg.Logger, failed: make(chan error, 1), quit: make(chan struct{})}
 	i.close = sync.OnceValue(i.shut)
 	return i, nil
@@ -220,7 +223,7 @@ func (i *Instance) unacknowledged() bool {
 	return false
 }
 
-// Close ends the instance at once: control socket, server, stack, link, device, in this
+// Close ends the instance at once: control socket, dashboard, server, stack, link, device, in this
 // order. It waits for every goroutine.
 func (i *Instance) Close() error { return i.close() }
 
@@ -229,6 +232,9 @@ func (i *Instance) shut() error {
 	var errs []error
 	if i.control != nil {
 		errs = append(errs, i.control.Close())
+	}
+	if i.board != nil {
+		errs = append(errs, i.board.Close())
 	}
 	if i.server != nil {
 		errs = append(errs, i.server.Close())

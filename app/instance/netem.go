@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun/impair"
 )
 
@@ -35,6 +36,19 @@ func (n Netem) apply(l *impair.Link) (*recording, error) {
 		return nil, fmt.Errorf("record: %w", err)
 	}
 	return &recording{f, l.Record(f)}, nil
+}
+
+// tell has s tell its subscribers what l does to packets. A Link that does nothing has nothing to tell.
+func tell(s *stack.Stack, dev string, l *impair.Link) {
+	l.Observe(func(f impair.Fault, packet []byte) {
+		ev := stack.LinkEvent{
+			Dev: dev, Out: f.Packet.Dir == impair.Out, Action: f.Action.String(), Why: f.Reason, Delay: f.Delay, N: f.N, Data: packet,
+		}
+		if f.Rule != "" {
+			ev.Why, ev.Rule = f.Rule, true
+		}
+		s.PublishLink(ev)
+	})
 }
 
 // recording is a Recorder and its file.

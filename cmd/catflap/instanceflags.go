@@ -23,6 +23,7 @@ type instanceFlags struct {
 	queues    int
 	drain     time.Duration
 	netem     netemFlags
+	board     dashboardFlags
 }
 
 // add defines the flags; with no device, those of the TUN device are left out.
@@ -62,6 +63,9 @@ func (f *instanceFlags) parse(log *slog.Logger) (setup, error) {
 	s := setup{drain: f.drain}
 	var err error
 	if s.instance.Netem, err = f.netem.parse(); err != nil {
+		return s, err
+	}
+	if _, err := f.board.address(); err != nil {
 		return s, err
 	}
 	if s.instance.Addrs, err = parsePrefixes("--addr", f.addrs); err != nil {

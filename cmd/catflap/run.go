@@ -49,6 +49,7 @@ running stack (catflap ip, ss, netstat, …) find this one.`,
 		},
 	}
 	f.add(c, true)
+	f.board.add(c, "")
 	c.Flags().BoolVar(&trace, "trace", false, "print each packet's way through the stack and each socket call to stderr")
 	return c
 }
@@ -86,6 +87,9 @@ func runInNamespace(ctx context.Context, e *env, f *instanceFlags, trace bool, a
 		path = control.RunPath() // many can run at once, each with a device of the same name
 	}
 	if err := i.Control(path, buildInfo().Version); err != nil {
+		return fmt.Errorf("run: %w", err)
+	}
+	if err := f.board.open(e, i, s.port, instance.Dashboard{}); err != nil {
 		return fmt.Errorf("run: %w", err)
 	}
 	if err := i.Serve(s.port); err != nil {

@@ -26,6 +26,7 @@ until SIGINT or SIGTERM; then it drains, and leaves nothing behind. A second sig
 		RunE: func(c *cobra.Command, _ []string) error { return serve(c.Context(), e, &f, trace) },
 	}
 	f.add(c, true)
+	f.board.add(c, defaultDashboard)
 	c.Flags().BoolVar(&trace, "trace", false, "print each packet's way through the stack and each socket call to stderr")
 	return c
 }
@@ -61,6 +62,9 @@ func serve(ctx context.Context, e *env, f *instanceFlags, trace bool) error {
 		path = control.DefaultPath(dev.Name())
 	}
 	if err := i.Control(path, buildInfo().Version); err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	if err := f.board.open(e, i, s.port, instance.Dashboard{OnDemand: !f.board.named()}); err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
 	if err := i.Serve(s.port); err != nil {

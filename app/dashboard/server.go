@@ -1,0 +1,297 @@
+package dashboard
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/tun"
+	"github.com/catflap/catflap/tun/impair"
+)
+
+// Config describes a Server.
+type Config struct {
+	Version string       // catflap's
+	Name    string       // of what is shown: a device, or the file of a recording
+	Driver  string       // of the device, "" if there is none
+	MTU     int          // bytes
+	Addrs   []netip.Addr // the stack's
+
+	Payload bool // keep and show payload bytes
+
+	// Stack is followed. If it is nil, Recording is shown instead.
+	Stack     *stack.Stack
+	Recording *Recording
+
+	// OnDemand has the stack followed only while somebody looks, and for a minute after: an event for each packet
+	// costs a fast transfer much of its speed.
+	OnDemand bool
+
+	Netem *impair.Link     // nil: the link cannot be impaired
+	Wire  func() tun.Stats // the device's counters; nil: what events tell
+
+	// Transfer moves bytes between a client and the stack, down to the client or up from it, and calls connected
+	// with the client's address once it has one. If nil, the page cannot start transfers.
+	Transfer func(ctx context.Context, bytes int64, up bool, connected func(netip.AddrPort)) error
+
+	// StackPort is the port of the stack on which this server is served too, 0 if on none, and StackFDs are those of
+	// its listeners. What happens there is not recorded: else each message to a page would make events for the next.
+	StackPort uint16
+	StackFDs  []int
+
+	Logger *slog.Logger // nil: no logs
+}
+
+// Recording is what was recorded earlier.
+type Recording struct {
+	Start  time.Time
+	Events []stack.Event
+}
+
+// Server answers on the listeners that it is given. Close ends it.
+type Server struct {
+	cfg   Config
+	rec   *Recorder
+	token string
+	http  http.Server
+	log   *slog.Logger
+
+	streams   chan struct{} // a token for each stream
+	transfers chan struct{} // and for each transfer
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // accept loops, connections, transfers, the one who follows the stack
+	close  func() error
+
+	watch watch
+	seen  overviewCache
+
+	mu    sync.Mutex
+	hosts []string // names under which the server is known
+	url   string
+	done  bool
+}
+
+// New returns a server that records already, unless on demand, and does not listen yet.
+func New(cfg Config) *Server {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	start := time.Now()
+	if cfg.Stack == nil {
+		start = cfg.Recording.Start
+	}
+	s := &Server{
+		cfg: cfg, rec: NewRecorder(start, cfg.Payload), token: newToken(), log: cfg.Logger,
+		streams: make(chan struct{}, maxStreams), transfers: make(chan struct{}, maxTransfers),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.close = sync.OnceValue(s.shut)
+	s.http = http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		BaseContext:       func(net.Listener) context.Context { return s.ctx },
+		ConnState: func(_ net.Conn, st http.ConnState) {
+			switch st {
+			case http.StateNew:
+				s.wg.Add(1) // the accept loop calls this, and is counted itself
+			case http.StateClosed, http.StateHijacked:
+				s.wg.Done()
+			}
+		},
+	}
+	if cfg.Stack == nil {
+		s.rec.max.events, s.rec.max.connEvents = maxViewEvents, maxViewEvents
+		for i := range cfg.Recording.Events {
+			s.rec.Add(&cfg.Recording.Events[i])
+		}
+		s.cfg.Recording = nil // what is kept of it is in the recorder
+		return s
+	}
+	s.rec.hide(cfg.StackPort, cfg.StackFDs)
+	s.watch.start(s)
+	return s
+}
+
+// Token is what a change must carry.
+func (s *Server) Token() string { return s.token }
+
+// URL is where a browser on this machine finds the page: on the first listener with a name. It is "" without one.
+func (s *Server) URL() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.url
+}
+
+// Serve answers on l, which it closes in the end, and returns at once. Name is the HOST:PORT that the user gave, whose
+// host requests may name; it may be "".
+func (s *Server) Serve(l net.Listener, name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done {
+		l.Close()
+		return
+	}
+	if host, _, err := net.SplitHostPort(name); err == nil && host != "" {
+		s.hosts = append(s.hosts, host)
+		if s.url == "" {
+			s.url = urlOf(host, l.Addr())
+		}
+	}
+	limited := netutil.LimitListener(l, maxConns)
+	s.wg.Go(func() {
+		if err := s.http.Serve(limited); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			s.log.Error("dashboard", "addr", l.Addr(), "err", err)
+		}
+	})
+}
+
+func (s *Server) names() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hosts
+}
+
+// Close ends every request, stream and transfer, and waits for every goroutine. It may be called more than once.
+func (s *Server) Close() error { return s.close() }
+
+func (s *Server) shut() error {
+	s.mu.Lock()
+	s.done = true
+	s.mu.Unlock()
+	s.cancel()
+	// Streams say goodbye; nobody waits for a client that does not take it.
+	ctx, cancel := context.WithTimeout(context.Background(), goodbye)
+	defer cancel()
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		err = s.http.Close()
+	}
+	s.wg.Wait()
+	return err
+}
+
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	get := func(path string, f func(*http.Request) (any, error)) {
+		mux.HandleFunc("GET /api/"+path, s.answer(func(_ http.ResponseWriter, r *http.Request) (any, error) { return f(r) }))
+	}
+	get("info", s.info)
+	get("overview", func(*http.Request) (any, error) { return s.overview(), nil })
+	get("connections", func(r *http.Request) (any, error) { return s.rec.rows(r.URL.Query().Get("closed") != ""), nil })
+	get("packet/{seq}", s.packet)
+	mux.HandleFunc("GET /api/stream", s.stream)
+	mux.HandleFunc("POST /api/token", change(s, func(*http.Request, struct{}) (any, error) { return nil, nil }))
+	mux.HandleFunc("/api/", s.answer(func(_ http.ResponseWriter, r *http.Request) (any, error) {
+		return nil, refusef(http.StatusNotFound, "the package's documentation lists the requests", "there is no %s %s", r.Method, r.URL.Path)
+	}))
+	mux.Handle("/", newAssets())
+	return s.guard(mux)
+}
+
+// answer makes a handler of a function that returns what to answer: JSON, ready or to be made, or nothing.
+func (s *Server) answer(f func(http.ResponseWriter, *http.Request) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		v, err := f(w, r)
+		if err != nil {
+			refuse(w, err)
+			return
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		if v == nil {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		b, ok := v.(json.RawMessage)
+		if !ok {
+			if b, err = json.Marshal(v); err != nil {
+				refuse(w, err)
+				return
+			}
+		}
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(b) // the client may be gone
+	}
+}
+
+// Info is what a page asks first.
+type Info struct {
+	Version   string    `json:"version"`
+	Mode      string    `json:"mode"` // "live" or "view"
+	Name      string    `json:"name"`
+	Start     time.Time `json:"start"`
+	Now       float64   `json:"now"`
+	Stack     stackInfo `json:"stack"`
+	Controls  bool      `json:"controls"`
+	Payload   bool      `json:"payload"`
+	Transfer  bool      `json:"transfer"`
+	Recording string    `json:"recording"` // "always", or "watched": only while somebody looks
+	Since     *float64  `json:"since"`     // when the events that are kept now began to be followed; null: they are not
+	Limits    limits    `json:"limits"`
+}
+
+type stackInfo struct {
+	Addrs  []string `json:"addrs"`
+	Dev    string   `json:"dev"`
+	Driver string   `json:"driver"`
+	MTU    int      `json:"mtu"`
+}
+
+type limits struct {
+	Packets     int `json:"packets"`
+	PerConn     int `json:"per_connection"`
+	Connections int `json:"connections"`
+	Clients     int `json:"clients"`
+}
+
+func (s *Server) info(*http.Request) (any, error) {
+	i := Info{
+		Version: s.cfg.Version, Mode: "live", Name: s.cfg.Name, Start: s.rec.start, Now: s.now(),
+		Stack:    stackInfo{Addrs: []string{}, Dev: s.cfg.Name, Driver: s.cfg.Driver, MTU: s.cfg.MTU},
+		Controls: s.cfg.Netem != nil, Payload: s.cfg.Payload, Transfer: s.cfg.Transfer != nil,
+		Recording: "always", Since: s.watch.since(),
+		Limits: limits{s.rec.max.events, s.rec.max.connEvents, s.rec.max.connections, maxStreams},
+	}
+	switch {
+	case s.cfg.Stack == nil:
+		i.Mode, i.Stack.Dev = "view", ""
+		i.Since = new(float64)
+	case s.cfg.OnDemand:
+		i.Recording = "watched"
+	}
+	for _, a := range s.cfg.Addrs {
+		i.Stack.Addrs = append(i.Stack.Addrs, a.String())
+	}
+	return i, nil
+}
+
+// now is the time in seconds since the recording's start: in a recording that of its last event.
+func (s *Server) now() float64 {
+	if s.cfg.Stack == nil {
+		return seconds(s.rec.until())
+	}
+	return seconds(time.Since(s.rec.start))
+}
+
+// urlOf is where the listener at addr is found, of which the user gave the host.
+func urlOf(host string, addr net.Addr) string {
+	_, port, err := net.SplitHostPort(addr.String())
+	if a, perr := netip.ParseAddr(host); err != nil || perr == nil && a.IsUnspecified() {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, port) + "/"
+}
