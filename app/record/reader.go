@@ -82,6 +82,7 @@ func (d *decoder) add(p capture.Packet, ifaces []capture.Interface) {
 				continue
 			}
 			events = append(events, more...)
+			d.rec.Foreign = false
 		}
 	}
 	if len(p.Data) > 0 {
