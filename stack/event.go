@@ -45,21 +45,6 @@ type PacketEvent struct {
 	Retransmit Cause `json:"retransmit,omitempty"`
 }
 
-// Cause is why a TCP segment is sent again, or sent without new data.
-type Cause string
-
-// Causes.
-const (
-	CauseRTO       Cause = "RTO"               // the retransmission timer fired (RFC 6298 5.4)
-	CauseSYN       Cause = "SYN"               // the same, of a SYN or SYN-ACK
-	CauseFast      Cause = "fast"              // duplicate ACKs (RFC 5681 3.2, RFC 6582, RFC 6675)
-	CauseRACK      Cause = "RACK"              // a segment sent later has arrived (RFC 8985 6.2)
-	CauseTLP       Cause = "tail-loss probe"   // nothing came for two round trips (RFC 8985 7)
-	CauseZeroWnd   Cause = "zero-window probe" // (RFC 9293 3.8.6.1)
-	CauseKeepalive Cause = "keepalive"         // (RFC 9293 3.8.4)
-	CausePMTU      Cause = "path MTU"          // an ICMP error has made the segment too big (RFC 1191)
-)
-
 // SampleEvent is how a connection's sender and receiver stand after a segment.
 type SampleEvent struct {
 	FD     int            `json:"fd"` // -1: not accepted yet, or closed already
@@ -240,7 +225,7 @@ func (s *Stack) SubscribeWith(ctx context.Context, cfg SubscribeConfig) *Subscri
 	}
 	if h.subs == nil {
 		h.subs = map[*Subscription]struct{}{}
-		h.states = map[*tcp.Endpoint]tcp.EndpointState{}
+		h.watched = map[*tcp.Endpoint]*watched{}
 	}
 	h.s = s
 	h.subs[sub] = struct{}{}
@@ -260,12 +245,15 @@ type hub struct {
 	snap  atomic.Int32  // bytes of a packet that someone wants
 	s     *Stack
 
-	mu     sync.Mutex
-	closed bool
-	subs   map[*Subscription]struct{}
-	states map[*tcp.Endpoint]tcp.EndpointState // last state seen of endpoints in use
-	quit   chan struct{}                       // ends the watcher
-	ended  chan struct{}                       // closed by the watcher
+	looking sync.Mutex // held while the watcher may hold an endpoint's lock
+
+	// mu comes after an endpoint's lock.
+	mu      sync.Mutex
+	closed  bool
+	subs    map[*Subscription]struct{}
+	watched map[*tcp.Endpoint]*watched // connections in use
+	quit    chan struct{}              // ends the watcher
+	ended   chan struct{}              // closed by the watcher
 }
 
 // on reports whether someone wants any of these kinds.
@@ -295,7 +283,7 @@ func (h *hub) remove(sub *Subscription) {
 	var ended chan struct{}
 	if len(h.subs) == 0 {
 		close(h.quit)
-		clear(h.states)
+		clear(h.watched)
 		ended = h.ended
 	}
 	h.mu.Unlock()
@@ -423,10 +411,13 @@ func (s *Stack) packetIn(l *link, proto tcpip.NetworkProtocolNumber, pkt *stack.
 	if b, ok := pkt.Data().PullUp(min(ev.Len, int(s.events.snap.Load()))); ok {
 		ev.Data = append([]byte(nil), b...)
 	}
+	ev.GSO = segmentSize(pkt, ev.Len, ev.Data)
 	return ev
 }
 
-func (s *Stack) packetOut(l *link, pkt *stack.PacketBuffer) *PacketEvent {
+// packetOut returns the event of a packet, and the segment that it is if it is a
+// connection's.
+func (s *Stack) packetOut(l *link, pkt *stack.PacketBuffer) (*PacketEvent, sent) {
 	ev := &PacketEvent{Out: true, Dev: l.name, FD: -1}
 	snap := int(s.events.snap.Load())
 	for _, b := range pkt.AsSlices() {
@@ -436,9 +427,10 @@ func (s *Stack) packetOut(l *link, pkt *stack.PacketBuffer) *PacketEvent {
 		}
 	}
 	tp, th := transportOf(pkt.NetworkProtocolNumber, ev.Data)
+	ev.GSO = segmentSize(pkt, ev.Len, ev.Data)
 	src, dst, ok := outboundAddrs(pkt)
 	if !ok || len(th) < 4 || tp != header.TCPProtocolNumber && tp != header.UDPProtocolNumber {
-		return ev
+		return ev, sent{}
 	}
 	t := FourTuple{
 		Src: netip.AddrPortFrom(dst, uint16(th[2])<<8|uint16(th[3])),
@@ -450,11 +442,31 @@ func (s *Stack) packetOut(l *link, pkt *stack.PacketBuffer) *PacketEvent {
 			ev.FD = k.fd
 		}
 	}
-	if e, ok := ep.(*tcp.Endpoint); ok && e.EndpointState() != tcp.StateListen {
-		ev.State = stateName(e.EndpointState())
-		s.events.observe(e)
+	e, ok := ep.(*tcp.Endpoint)
+	if !ok || e.EndpointState() == tcp.StateListen {
+		return ev, sent{}
 	}
-	return ev
+	ev.State = stateName(e.EndpointState())
+	s.events.observe(e)
+	g := sentBy(e, pkt)
+	if g.e != nil {
+		ev.Retransmit = s.events.sending(g)
+	}
+	return ev, g
+}
+
+// segmentSize is the payload of each segment that a TCP super-packet of n bytes, of
+// which b is the start, becomes; 0 for what is one packet on the wire too.
+func segmentSize(pkt *stack.PacketBuffer, n int, b []byte) int {
+	mss := int(pkt.GSOOptions.MSS)
+	tp, th := transportOf(pkt.NetworkProtocolNumber, b)
+	if pkt.GSOOptions.Type == stack.GSONone || mss == 0 || tp != header.TCPProtocolNumber || len(th) < header.TCPMinimumSize {
+		return 0
+	}
+	if n-(len(b)-len(th))-int(header.TCP(th).DataOffset()) <= mss {
+		return 0
+	}
+	return mss
 }
 
 // watchInterval bounds how late a change of state that no packet follows (the end
@@ -470,35 +482,22 @@ const maxWatched = 4096
 func (h *hub) observe(e *tcp.Endpoint) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	now := e.EndpointState()
-	was, known := h.states[e]
-	if !known {
-		if len(h.subs) == 0 || len(h.states) >= maxWatched {
-			return
-		}
-		switch now {
-		case tcp.StateSynSent:
-			was = tcp.StateInitial
-		case tcp.StateSynRecv:
-			was = tcp.StateListen
-		default:
-			was = now // its life began before anyone looked
-		}
+	if w := h.watchLocked(e); w != nil {
+		h.changedLocked(w, e.EndpointState())
 	}
-	h.changedLocked(e, was, now)
 }
 
-func (h *hub) changedLocked(e *tcp.Endpoint, was, now tcp.EndpointState) {
+func (h *hub) changedLocked(w *watched, now tcp.EndpointState) {
 	if now == tcp.StateConnecting {
 		return // netstack's own, on the way to SYN-SENT or SYN-RECEIVED
 	}
-	for _, next := range path(was, now) {
-		h.publishLocked(Event{State: h.stateEvent(e, was, next)})
-		was = next
+	for _, next := range path(w.state, now) {
+		fd, local, remote := h.ends(w.e)
+		h.publishLocked(Event{State: &StateEvent{FD: fd, Local: local, Remote: remote, From: stateName(w.state), To: stateName(next)}})
+		w.state = next
 	}
-	h.states[e] = now
 	if now == tcp.StateClose || now == tcp.StateError {
-		delete(h.states, e)
+		h.closedLocked(w)
 	}
 }
 
@@ -532,8 +531,8 @@ func path(was, now tcp.EndpointState) (states []tcp.EndpointState) {
 	return states
 }
 
-// startWatcher starts the goroutine that publishes changes of TCP states that no
-// segment follows. It runs while there are subscriptions; remove waits for it.
+// startWatcher starts the goroutine that publishes what no segment follows: changes
+// of TCP states, and timers that were set after the last segment or that fired. It runs while there are subscriptions; remove waits for it.
 func (h *hub) startWatcher() {
 	h.quit, h.ended = make(chan struct{}), make(chan struct{})
 	quit, ended := h.quit, h.ended
@@ -547,25 +546,12 @@ func (h *hub) startWatcher() {
 				return
 			case <-tick.C:
 			}
+			h.lookAgain()
 			h.mu.Lock()
-			for e, was := range h.states {
-				h.changedLocked(e, was, e.EndpointState())
+			for e, w := range h.watched {
+				h.changedLocked(w, e.EndpointState())
 			}
 			h.mu.Unlock()
 		}
 	}()
-}
-
-func (h *hub) stateEvent(e *tcp.Endpoint, from, to tcp.EndpointState) *StateEvent {
-	id := e.TransportEndpointInfo.ID
-	ev := &StateEvent{
-		FD:     -1,
-		Local:  netip.AddrPortFrom(fromTCPIP(id.LocalAddress), id.LocalPort),
-		Remote: netip.AddrPortFrom(fromTCPIP(id.RemoteAddress), id.RemotePort),
-		From:   stateName(from), To: stateName(to),
-	}
-	if k := h.s.sys.byEndpoint(e); k != nil {
-		ev.FD = k.fd
-	}
-	return ev
 }

@@ -210,8 +210,9 @@ func (l *link) dispose(pkt *stack.PacketBuffer) bool {
 	q := RouteQuery{Src: src, Dst: dst}
 	var rt *Route
 	var ev *PacketEvent
+	var g sent
 	if l.s.events.on(segmentEvents) {
-		ev = l.s.packetOut(l, pkt)
+		ev, g = l.s.packetOut(l, pkt)
 		ev.Route, rt = l.s.explainRoute(q)
 	} else {
 		_, rt = l.s.decide(q, nil)
@@ -229,12 +230,14 @@ func (l *link) dispose(pkt *stack.PacketBuffer) bool {
 		drop = l.s.drops.drop(rt.Type)
 	case rt.Type == Local:
 		l.s.events.publishPacket(ev, "")
+		l.s.events.sent(g)
 		in := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: pkt.ToBuffer()})
 		l.s.lo.DeliverNetworkPacket(pkt.NetworkProtocolNumber, in)
 		in.DecRef()
 		return true
 	}
 	l.s.events.publishPacket(ev, drop)
+	l.s.events.sent(g)
 	return drop != ""
 }
 

@@ -37,7 +37,12 @@ func (p place) in(base unsafe.Pointer) unsafe.Pointer { return unsafe.Add(base, 
 
 // pointerOf finds a pointer in tcp.Endpoint, and what it points to.
 func pointerOf(path ...string) (place, reflect.Type) {
-	typ, offset, ok := fieldIn(path...)
+	return pointerBelow(reflect.TypeFor[tcp.Endpoint](), path...)
+}
+
+// pointerBelow finds a pointer in the struct typ, and what it points to.
+func pointerBelow(typ reflect.Type, path ...string) (place, reflect.Type) {
+	typ, offset, ok := fieldBelow(typ, path...)
 	if !ok || typ.Kind() != reflect.Pointer {
 		return place{}, nil
 	}
@@ -53,8 +58,11 @@ func offsetIn[T any](typ reflect.Type, path ...string) place {
 // netstackTimer is where netstack's timer keeps its state and target.
 type netstackTimer struct{ state, target place }
 
-// timerEnabled is netstack's timerStateEnabled: the timer fires at its target.
-const timerEnabled = 2
+// States of netstack's timers.
+const (
+	timerEnabled  = 2 // timerStateEnabled: the timer fires at its target
+	timerOrphaned = 3 // timerStateOrphaned: it was stopped
+)
 
 func timerIn(typ reflect.Type, path ...string) netstackTimer {
 	st, offset, ok := fieldBelow(typ, append(path, "state")...)
@@ -70,6 +78,20 @@ func (t netstackTimer) expires(base unsafe.Pointer, now tcpip.MonotonicTime) (ti
 		return 0, false
 	}
 	return max(0, (*tcpip.MonotonicTime)(t.target.in(base)).Sub(now)), true
+}
+
+// read returns the timer as it stands.
+func (t netstackTimer) read(base unsafe.Pointer) (r timer) {
+	if !t.state.ok || !t.target.ok {
+		return r
+	}
+	switch *(*int)(t.state.in(base)) {
+	case timerEnabled:
+		r.at = *(*tcpip.MonotonicTime)(t.target.in(base))
+	case timerOrphaned:
+		r.stopped = true
+	}
+	return r
 }
 
 // senderVars returns the variables of e's sender; ok is false if they are not

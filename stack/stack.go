@@ -252,6 +252,8 @@ func (s *Stack) Close() error {
 // With a manual clock it makes a run repeatable: after it nothing moves until the
 // next packet, call or tick.
 func (s *Stack) Quiesce() {
+	s.events.looking.Lock()
+	defer s.events.looking.Unlock()
 	s.tcp.quiesce()
 }
 
