@@ -181,7 +181,7 @@ func decode(text string) (events []stack.Event, err error) {
 // outbound guesses the direction of a packet in a file that has none: the stack is the side that listens. That is
 // whom a SYN is for, and before one is seen, who has the lower port.
 func (d *decoder) outbound(ev *stack.PacketEvent) bool {
-	p, err := packet.Parse(whole(ev.Data, ev.Len))
+	p, err := packet.ParseStart(ev.Data, ev.Len)
 	if err != nil {
 		return false
 	}

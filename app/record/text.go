@@ -70,11 +70,3 @@ func doing(l *stack.LinkEvent) string {
 	}
 	return text + " by " + l.Why
 }
-
-// whole is the start of a packet at the packet's full length: what is told of it is read from the headers.
-func whole(data []byte, length int) []byte {
-	if len(data) >= length || length > maxPacket {
-		return data
-	}
-	return append(data[:len(data):len(data)], make([]byte, length-len(data))...)
-}

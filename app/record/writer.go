@@ -309,7 +309,7 @@ func describe(ev *stack.Event) string {
 	case ev.Link != nil:
 		l := ev.Link
 		text := fmt.Sprintf("%d bytes", l.Len)
-		if p, err := packet.Parse(whole(l.Data, l.Len)); err == nil {
+		if p, err := packet.ParseStart(l.Data, l.Len); err == nil {
 			text = p.String()
 		}
 		way := "in"

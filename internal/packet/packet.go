@@ -141,6 +141,18 @@ func (p *Packet) Quoted() (q Packet, ok bool) {
 // ignored. A transport header that cannot be decoded is an error; unreadable TCP options are not: see [TCP].BadOptions.
 func Parse(b []byte) (Packet, error) { return parse(b, false) }
 
+// maxLength bounds what ParseStart makes room for: the longest IPv6 packet, jumbograms aside.
+const maxLength = ipv6HeaderLen + 65535
+
+// ParseStart is Parse for a packet of length bytes of which only the start was kept. What is missing counts as zero
+// bytes: the headers are right if they were kept, lengths are, and checksums are not.
+func ParseStart(start []byte, length int) (Packet, error) {
+	if len(start) < length && length <= maxLength {
+		start = append(start[:len(start):len(start)], make([]byte, length-len(start))...)
+	}
+	return Parse(start)
+}
+
 // parse is Parse; quoted allows the packet to end before its stated length, as in an ICMP error.
 func parse(b []byte, quoted bool) (Packet, error) {
 	if len(b) == 0 {

@@ -306,6 +306,25 @@ func TestParseErrors(t *testing.T) {
 	}
 }
 
+// TestParseStart: the headers of a packet say what is not there any more.
+func TestParseStart(t *testing.T) {
+	b := tcp(t, ip4(6), layers.TCP{Seq: 7, ACK: true, Options: []layers.TCPOption{opt(5, 1, 2, 3, 4, 5, 6, 7, 8)}}, strings.Repeat("purr", 300))
+	whole, err := packet.Parse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{len(b), 100, 52} {
+		if p, err := packet.ParseStart(b[:n:n], len(b)); err != nil || p.String() != whole.String() || len(p.Payload) != 1200 {
+			t.Errorf("%d of %d bytes: %v, %s; want %s", n, len(b), err, p, whole)
+		}
+	}
+	for _, length := range []int{-1, 0, 30, 1 << 40} {
+		if _, err := packet.ParseStart(b[:20], length); !errors.Is(err, packet.ErrTruncated) {
+			t.Errorf("20 bytes of a packet of %d: %v", length, err)
+		}
+	}
+}
+
 // TestParseAgrees builds random segments with gopacket and compares every field.
 func TestParseAgrees(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
