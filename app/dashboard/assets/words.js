@@ -1,0 +1,104 @@
+// How TCP's things are called on this page, in one place.
+import { bytes, clip, count, duration } from './util.js';
+import { view } from './model.js';
+
+/** kind is what a segment is, in a word. Flags are tcpdump's letters. */
+export function kind(p) {
+  const f = p.flags ?? '';
+  if (f.includes('R')) return 'RST';
+  if (f.includes('S')) return f.includes('.') ? 'SYN-ACK' : 'SYN';
+  if (f.includes('F')) return 'FIN';
+  if (p.plen > 0) return 'DATA';
+  return 'ACK';
+}
+
+/** seqOf and ackOf are a segment's numbers, relative or as they are. */
+export const seqOf = (p) => (view.relative && p.rel ? p.rel.seq : p.seqno);
+export const ackOf = (p) => (view.relative && p.rel ? p.rel.ack : p.ack);
+
+const num = (n) => (view.relative ? count(n ?? 0) : String(n ?? 0));
+
+/** label is what is written at a segment's arrow: the kind, and the numbers. */
+export function label(p) {
+  const k = kind(p), seq = seqOf(p), acks = (p.flags ?? '').includes('.');
+  const ack = acks && k !== 'ACK' ? ` · ack ${num(ackOf(p))}` : '';
+  switch (k) {
+    case 'SYN':
+    case 'SYN-ACK':
+      return [k, `seq ${num(seq)}${ack} · win ${count(p.win)}`];
+    case 'ACK':
+      return [p.dup ? 'DUP ACK' : k, `${num(ackOf(p))} · win ${count(p.win)}${p.sack?.length ? ` · SACK ${sacks(p)}` : ''}`];
+    case 'RST':
+      return [k, `seq ${num(seq)}${ack}`];
+    case 'FIN':
+      return [p.plen ? 'DATA FIN' : k, p.plen ? `${num(seq)}:${num(seq + p.plen)} · ${count(p.plen)} B${ack}` : `seq ${num(seq)}${ack}`];
+    default:
+      return [k, `${num(seq)}:${num(seq + p.plen)} · ${count(p.plen)} B${ack}`];
+  }
+}
+
+/** sacks are a segment's SACK blocks; relative to what its sender has acknowledged, as far as that is known. */
+export function sacks(p) {
+  const shift = view.relative && p.rel ? p.ack - p.rel.ack : 0;
+  return p.sack.map(([l, r]) => `${num((l - shift) >>> 0)}:${num((r - shift) >>> 0)}`).join(' ');
+}
+
+/** causes are netstack's reasons to send again, in a sentence. */
+const causes = {
+  RTO: 'the retransmission timer fired',
+  SYN: 'no answer to the SYN in time',
+  fast: 'three duplicate ACKs',
+  RACK: 'a segment sent later has arrived',
+  'tail-loss probe': 'nothing came for two round trips',
+  'zero-window probe': 'is the window still closed?',
+  keepalive: 'is anybody there?',
+  'path MTU': 'the segment was too big for the path',
+};
+export const why = (cause) => causes[cause] ?? cause;
+
+/** fate is what became of a packet, if it is not simply arrival; '' otherwise. */
+export function fate(p) {
+  if (p.k === 'l' && p.action === 'drop') return `lost: ${p.why}`;
+  if (p.lost) return `lost: ${p.lost}`;
+  if (p.drop) return `dropped: ${p.drop}`;
+  return '';
+}
+
+/** marks are what else the link did to a packet. */
+export function marks(p) {
+  const list = (p.k === 'l' ? [p] : p.link ?? []).filter((l) => l.action !== 'drop' && l.action !== 'delay');
+  return list.map((l) => (l.why && l.why !== l.action ? `${l.action}: ${l.why}` : l.action)).join(', ');
+}
+
+/** sentence describes an event for those who do not see it drawn, and in titles. */
+export function sentence(e, t0) {
+  const at = `${(e.t - t0).toFixed(6)} s: `;
+  switch (e.k) {
+    case 'p':
+    case 'l': {
+      const [k, numbers] = label(e);
+      const way = e.out ? 'sent' : 'received';
+      const parts = [`${at}${e.k === 'l' ? (e.out ? 'sent, ' : 'on its way to us, ') : `${way}, `}${k} ${numbers}`];
+      if (e.retransmit) parts.push(`sent again, ${e.retransmit}: ${why(e.retransmit)}`);
+      if (fate(e)) parts.push(fate(e));
+      if (marks(e)) parts.push(marks(e));
+      return parts.join('; ');
+    }
+    case 's': return `${at}state ${e.from} to ${e.to}`;
+    case 'c': return `${at}${e.text}${e.dur ? `, took ${duration(e.dur)}` : ''}`;
+    case 't': return `${at}${e.name} timer fired`;
+    case 'gap': return `${at}${count(e.n)} events are missing here: the page did not keep up`;
+  }
+  return at;
+}
+
+/** short is a call without its buffers, for a narrow place. */
+export function short(call, chars) {
+  const line = call.text ?? call.name;
+  if (line.length <= chars) return line;
+  const tail = line.match(/\) += .*$/)?.[0]?.replace(/ +/g, ' ') ?? '';
+  return tail.length + 12 < chars ? clip(line, chars - tail.length) + tail : clip(line, chars);
+}
+
+/** amount is bytes in words, with the exact number. */
+export const amount = (n) => (n < 10_000 ? bytes(n) : `${bytes(n)} (${count(n)} bytes)`);
