@@ -89,7 +89,7 @@ func get(ctx context.Context, e *env, f *instanceFlags, o getOptions, rawURL str
 	}
 	defer p.Close()
 	if o.trace {
-		tr := startTrace(e, p.Server.Stack(), p.Server.Netem())
+		tr := startTrace(e, p.Server.Stack())
 		defer tr.stop()
 		defer tr.settle(p.Server.Stack())
 	}

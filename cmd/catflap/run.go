@@ -79,7 +79,7 @@ func runInNamespace(ctx context.Context, e *env, f *instanceFlags, trace bool, a
 	defer i.Close()
 	var tr *tracer
 	if trace {
-		tr = startTrace(e, i.Stack(), i.Netem())
+		tr = startTrace(e, i.Stack())
 		defer tr.stop()
 	}
 	path := e.control

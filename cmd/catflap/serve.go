@@ -54,7 +54,7 @@ func serve(ctx context.Context, e *env, f *instanceFlags, trace bool) error {
 	}
 	defer i.Close()
 	if trace {
-		tr := startTrace(e, i.Stack(), i.Netem())
+		tr := startTrace(e, i.Stack())
 		defer tr.stop()
 	}
 	path := e.controlPath()

@@ -28,15 +28,13 @@ type tracer struct {
 	paint   palette
 	tracker *packet.Tracker
 	start   time.Time
-	faults  *faultLog
 }
 
-func startTrace(e *env, s *stack.Stack, link *impair.Link) *tracer {
+func startTrace(e *env, s *stack.Stack) *tracer {
 	t := &tracer{
-		faults: watchFaults(link),
-
-		e: e, sub: s.Subscribe(context.Background(), traceBuffer), done: make(chan struct{}),
-		w: bufio.NewWriter(e.stderr), paint: paletteFor(e), tracker: packet.NewTracker(),
+		e: e, done: make(chan struct{}),
+		sub: s.SubscribeWith(context.Background(), stack.SubscribeConfig{Buffer: traceBuffer, Kinds: stack.DefaultEvents | stack.TimerEvents}),
+		w:   bufio.NewWriter(e.stderr), paint: paletteFor(e), tracker: packet.NewTracker(),
 	}
 	t.tracker.RelativeSYN = true
 	go t.print()
@@ -64,7 +62,6 @@ func (t *tracer) settle(s *stack.Stack) {
 
 // stop prints what is left and ends the trace.
 func (t *tracer) stop() {
-	t.faults.stop()
 	t.sub.Close()
 	<-t.done
 	if n := t.sub.Dropped(); n > 0 {
@@ -81,7 +78,6 @@ func (t *tracer) print() {
 				t.start = ev.Call.Start
 			}
 		}
-		t.printFaults(ev.Time)
 		switch {
 		case ev.Packet != nil:
 			t.packet(ev)
@@ -89,12 +85,15 @@ func (t *tracer) print() {
 			t.call(ev)
 		case ev.State != nil:
 			t.state(ev)
+		case ev.Link != nil:
+			t.link(ev)
+		case ev.Timer != nil:
+			t.timer(ev)
 		}
 		if len(t.sub.Events()) == 0 {
 			t.w.Flush()
 		}
 	}
-	t.printFaults(time.Now())
 	t.w.Flush()
 }
 
@@ -107,15 +106,14 @@ const detail = "                 "
 
 func (t *tracer) packet(ev stack.Event) {
 	p := ev.Packet
-	arrow, colour := "-> in ", t.paint.in
+	colour := t.paint.in
 	if p.Out {
-		arrow, colour = "<- out", t.paint.out
+		colour = t.paint.out
 	}
-	text := fmt.Sprintf("%d bytes that are no IP packet", p.Len)
-	if pk, err := packet.Parse(whole(p)); err == nil {
-		text = t.tracker.Format(pk)
+	fmt.Fprintf(t.w, "%s %s %s%s%s\n", t.stamp(ev.Time), arrow(p.Out), colour, t.text(p.Data, p.Len), t.paint.off)
+	if p.Retransmit != "" {
+		fmt.Fprintf(t.w, "%s%s%s%s\n", detail, t.paint.bad, p.Retransmit.Explain(), t.paint.off)
 	}
-	fmt.Fprintf(t.w, "%s %s %s%s%s\n", t.stamp(ev.Time), arrow, colour, text, t.paint.off)
 	if p.Route != nil && !p.Out {
 		fmt.Fprintf(t.w, "%sroute   %s\n", detail, p.Route.Short())
 	}
@@ -127,15 +125,52 @@ func (t *tracer) packet(ev stack.Event) {
 	}
 }
 
-// whole is the packet of an event, which carries only its start, at its full length:
-// what is printed is read from the headers.
-func whole(p *stack.PacketEvent) []byte {
-	if len(p.Data) >= p.Len {
-		return p.Data
+func arrow(out bool) string {
+	if out {
+		return "<- out"
 	}
-	b := make([]byte, p.Len)
-	copy(b, p.Data)
-	return b
+	return "-> in "
+}
+
+// text is a packet of n bytes of which b is the start, which is made up to its full
+// length: what is printed is read from the headers.
+func (t *tracer) text(b []byte, n int) string {
+	if len(b) < n {
+		b = append(b[:len(b):len(b)], make([]byte, n-len(b))...)
+	}
+	p, err := packet.Parse(b)
+	if err != nil {
+		return fmt.Sprintf("%d bytes that are no IP packet", n)
+	}
+	return t.tracker.Format(p)
+}
+
+// link prints what was done to a packet on the link: the packet, what was done, and who asked for it.
+func (t *tracer) link(ev stack.Event) {
+	l := ev.Link
+	if l.Action == impair.ActionDelay.String() && !l.Rule {
+		return // each packet of a slow link; the times show it
+	}
+	why := "netem " + l.Why
+	if l.Rule {
+		why = "rule " + l.Why
+	}
+	value := ""
+	switch {
+	case l.Delay != 0:
+		value = " " + l.Delay.String()
+	case l.N != 0:
+		value = fmt.Sprintf(" %d", l.N)
+	}
+	fmt.Fprintf(t.w, "%s %s %s\n", t.stamp(ev.Time), arrow(l.Out), t.text(l.Data, l.Len))
+	fmt.Fprintf(t.w, "%s%snetem   %s%s: %s%s\n", detail, t.paint.bad, l.Action, value, why, t.paint.off)
+}
+
+// timer prints a timer that fired.
+func (t *tracer) timer(ev stack.Event) {
+	if m := ev.Timer; m.Action == "fired" {
+		fmt.Fprintf(t.w, "%s timer  %s%s%s fired%s  (%s <- %s)\n", t.stamp(ev.Time), fdColumn(m.FD), t.paint.bad, m.Name, t.paint.off, m.Local, m.Remote)
+	}
 }
 
 func (t *tracer) call(ev stack.Event) {
@@ -145,11 +180,15 @@ func (t *tracer) call(ev stack.Event) {
 
 func (t *tracer) state(ev stack.Event) {
 	s := ev.State
-	fd := "        "
-	if s.FD >= 0 {
-		fd = fmt.Sprintf("fd %-4d ", s.FD)
+	fmt.Fprintf(t.w, "%s state  %s%s%s -> %s%s  (%s <- %s)\n", t.stamp(ev.Time), fdColumn(s.FD), t.paint.state, s.From, s.To, t.paint.off, s.Local, s.Remote)
+}
+
+// fdColumn is an fd, or room for one.
+func fdColumn(fd int) string {
+	if fd < 0 {
+		return "        "
 	}
-	fmt.Fprintf(t.w, "%s state  %s%s%s -> %s%s  (%s <- %s)\n", t.stamp(ev.Time), fd, t.paint.state, s.From, s.To, t.paint.off, s.Local, s.Remote)
+	return fmt.Sprintf("fd %-4d ", fd)
 }
 
 // palette is the colours of a trace; empty strings where there are none.
