@@ -2,11 +2,12 @@
 // drawn only where they can be seen. Only this side's moments are known, so the dot is on this side's lifeline.
 import { after, bytes, clamp, clip, count, duration, h, once, s, stamp, text } from './util.js';
 import { hover, model, view } from './model.js';
-import { fate, kind, label, marks, sentence, short, why } from './words.js';
+import { fate, fit, kind, label, marks, sentence, short, title, why } from './words.js';
 
 const FOLD_MIN = 16; // routine events in a row before they become one: a short page's transfer stays whole
 const FOLD_MOST = 256; // and after so many a new run begins, so that a long transfer keeps its rhythm
 const FOLD_PAUSE = 0.1; // s; as does a pause, which is what a person looks for
+const FOLD_AFTER = 30; // events at the beginning of a connection, where the story is, stay whole
 const PAUSE = 0.4; // s without events that get a row of their own
 const OVERSCAN = 400; // px that are drawn beyond the window
 const EXPORT_ROWS = 300; // of a saved picture: taller ones open nowhere
@@ -15,6 +16,8 @@ const SLANT = 13; // px that an arrow falls
 
 /** quiet are calls that a long transfer is full of. */
 const quiet = /^(read|write|readv|writev|recv|recvfrom|recvmsg|send|sendto|sendmsg|poll|epoll_wait|epoll_ctl)/;
+
+const many = (n, what) => `${count(n)} ${what}${n === 1 ? '' : 's'}`;
 
 export class Ladder {
   constructor(box, { onOpen, countOut, follow }) {
@@ -106,7 +109,7 @@ export class Ladder {
       this.run = null;
       this.#push({ kind: 'pause', i, t: e.t, length: e.t - this.lastT });
     }
-    const routine = this.#routine(e);
+    const routine = i >= FOLD_AFTER && this.#routine(e);
     if (routine) {
       const r = this.run;
       if (!r || e.t - this.lastT > FOLD_PAUSE || r.n >= FOLD_MOST) {
@@ -234,7 +237,7 @@ export class Ladder {
     const w = this.scroll.clientWidth;
     if (!w) return;
     const wide = w >= 560, server = model.connection()?.role !== 'client';
-    const time = wide ? 80 : 58, near = wide ? clamp(w - time - 360, 150, 270) : 10, far = wide ? 104 : 10;
+    const time = wide ? 80 : 58, near = wide ? clamp(w - time - 400, 160, 280) : 10, far = wide ? 104 : 10;
     const l = wide ? time + (server ? far : near) : time + 10;
     const r = w - (wide ? (server ? near : far) : 12);
     const g = { w, wide, time, l, r, local: server ? r : l, remote: server ? l : r, server };
@@ -373,7 +376,7 @@ export class Ladder {
     const extra = wide ? '' : [e.retransmit && `⟲ ${e.retransmit}`, lost].filter(Boolean).join(' ');
     const room = Math.floor((r - l - 30) / this.char) - word.length - 1 - (extra ? extra.length + 3 : 0);
     g.append(s('text', { class: 'label', x: (l + r) / 2, y: (y0 + y1) / 2 - 4, 'text-anchor': 'middle', transform: `rotate(${angle.toFixed(2)} ${(l + r) / 2} ${(y0 + y1) / 2})` },
-      s('tspan', { class: 'word' }, word), ` ${clip(numbers, Math.max(room, 4))}`,
+      s('tspan', { class: 'word' }, word), ` ${fit(numbers, room)}`,
       extra && s('tspan', { class: 'bad' }, ` · ${extra}`)));
     if (!wide) return;
     // Beside the lifeline of this side: what the packet is apart from its numbers.
@@ -435,9 +438,9 @@ export class Ladder {
   }
 
   draw_link(g, row, e) {
-    const { l, r } = this.geo, [word, numbers] = label(e);
+    const { l, r } = this.geo;
     g.append(s('text', { class: 'note', x: (l + r) / 2, y: row.h / 2 + 4, 'text-anchor': 'middle' },
-      clip(`link, ${e.out ? 'out' : 'in'}: ${e.action}${e.why && e.why !== e.action ? ` (${e.why})` : ''} of ${word} ${numbers}`, Math.floor((r - l - 10) / this.char))));
+      clip(`link, ${e.out ? 'out' : 'in'}: ${e.action}${e.why && e.why !== e.action ? ` (${e.why})` : ''} of ${title(e)}`, Math.floor((r - l - 10) / this.char))));
   }
 
   draw_pause(g, row) {
@@ -463,19 +466,19 @@ export class Ladder {
     if (data) {
       const [, from, to] = data;
       g.append(s('polygon', { class: 'band', points: `${from},6 ${to},${6 + SLANT} ${to},${H - 6} ${from},${H - 6 - SLANT}` }));
-      for (let i = 0; i < 4; i++) {
-        const y = 6 + i * (H - 12 - SLANT) / 3, dir = Math.sign(to - from);
+      for (let i = 0; i < 2; i++) {
+        const y = 6 + i * (H - 12 - SLANT), dir = Math.sign(to - from);
         g.append(s('line', { class: 'thin', x1: from, y1: y, x2: to - dir * 6, y2: y + SLANT - 0.3 }),
           s('path', { class: 'thin-head', d: 'M0 0L-7 -3L-7 3Z', transform: `translate(${to} ${y + SLANT}) rotate(${Math.atan2(SLANT, to - from) * 180 / Math.PI})` }));
       }
     }
     const lines = ways.map(([d, , , way]) => this.#sumLine(d, way)).slice(0, 2);
-    const room = Math.floor((r - l - 24) / this.char);
+    const room = Math.floor((r - l - 16) / this.char);
     lines.forEach((t, i) => {
       const y = H / 2 + 4 + (lines.length > 1 ? (i ? 9 : -8) : 0);
-      g.append(s('text', { class: 'run-text', x: (l + r) / 2, y, 'text-anchor': 'middle' }, clip(t, room)));
+      g.append(s('text', { class: 'run-text', x: (l + r) / 2, y, 'text-anchor': 'middle' }, fit(t, room)));
     });
-    const side = [`＋ unfold ${count(row.last - row.i + 1)}`, `${duration(row.tEnd - row.t)}${row.calls ? `, ${row.calls} calls` : ''}${row.dups ? `, ${row.dups} dup` : ''}`];
+    const side = [`＋ unfold ${count(row.last - row.i + 1)}`, `${duration(row.tEnd - row.t)}${row.calls ? `, ${many(row.calls, 'call')}` : ''}${row.dups ? `, ${row.dups} dup` : ''}`];
     if (this.geo.wide) {
       side.forEach((t, i) => g.append(s('text', { class: i ? 'note' : 'more', x: this.#beside(12), y: H / 2 - 3 + i * 15, 'text-anchor': this.#anchor() }, clip(t, this.#space(12)))));
     } else {
@@ -484,12 +487,12 @@ export class Ladder {
   }
 
   #sumLine(d, way) {
-    if (d.n) return `${count(d.n)} segments ${way} · ${count(d.lo)}:${count(d.hi)} · ${bytes(d.bytes)}`;
-    return `${count(d.acks)} ACKs ${way}, up to ${count(d.ack)}`;
+    if (d.n) return [`${many(d.n, 'segment')} ${way}`, bytes(d.bytes), `${count(d.lo)}:${count(d.hi)}`];
+    return [`${many(d.acks, 'ACK')} ${way}`, `up to ${count(d.ack)}`];
   }
 
   name_run(row) {
-    return ['folded:', ...[[row.out, 'sent'], [row.in, 'received']].filter(([d]) => d.n || d.acks).map(([d, way]) => this.#sumLine(d, way)), 'Enter unfolds'].join(' ');
+    return ['folded:', ...[[row.out, 'sent'], [row.in, 'received']].filter(([d]) => d.n || d.acks).map(([d, way]) => this.#sumLine(d, way).join(', ')), 'Enter unfolds'].join(' ');
   }
 
   #rowOf(target) {

@@ -90,7 +90,6 @@ function route() {
   $('scrubber').hidden = conn === 0;
   document.body.classList.toggle('with-scrubber', conn !== 0);
   $('capture').href = `api/capture?conn=${conn}`;
-  $('follow').checked = true;
   stream.ask(conn);
   header();
   side();
@@ -127,6 +126,7 @@ const header = every(100, () => {
     header.key = key;
     $('conn-facts').replaceChildren(...facts.map(([k, v]) => h('div', {}, h('dt', {}, k), h('dd', {}, v))));
   }
+  $('conn-limit').hidden = c.closed !== null && view.time === null;
   const limit = m?.limit ?? '', what = limits.find(([l]) => l === limit);
   if (header.limit !== limit) {
     header.limit = limit;
@@ -181,6 +181,7 @@ const scrubber = once(() => {
   $('pause').setAttribute('aria-pressed', String(paused));
   $('go-live').disabled = !paused;
 });
+model.addEventListener('batch', (e) => { if (e.detail.reset) $('follow').checked = model.connection()?.closed === null; }); // what is over is read from its beginning
 model.addEventListener('batch', scrubber);
 model.addEventListener('reset', scrubber);
 view.addEventListener('change', scrubber);

@@ -132,16 +132,17 @@ export class Path {
   }
 }
 
-const sub = (p) => (p.id === 'tun' ? model.info?.stack?.driver ?? '' : p.id === 'impair' ? (model.overview?.netem ? netemState(model.overview.netem) : 'off') : '');
+const sub = (p) => (p.id === 'tun' ? model.info?.stack?.driver || '' : p.id === 'impair' ? (model.overview?.netem ? netemState(model.overview.netem) : 'off') : '');
 
 const netemState = (n) => (n.in || n.out || n.rules?.length ? 'on' : 'off');
 
 // lines are what is written beneath a step: [text, kind].
 function lines(p) {
   const list = [];
-  if (p.in !== undefined || p.out !== undefined) list.push([`↓ ${count(p.in ?? 0)}  ↑ ${count(p.out ?? 0)}`, 'total']);
-  if (p.in_bytes !== undefined) list.push([`${bytes(p.in_bytes)} in, ${bytes(p.out_bytes ?? 0)} out`, 'soft']);
-  for (const [what, n] of Object.entries(p.did ?? {})) list.push([`${count(n)} ${what}`, 'soft']);
+  if (p.in || p.out) list.push([`↓ ${count(p.in ?? 0)}  ↑ ${count(p.out ?? 0)}`, 'total']);
+  if (p.in_bytes) list.push([`↓ ${bytes(p.in_bytes)}`, 'soft']);
+  if (p.out_bytes) list.push([`↑ ${bytes(p.out_bytes)}`, 'soft']);
+  for (const [what, n] of Object.entries(p.did ?? {})) if (n) list.push([`${count(n)} ${what}`, 'soft']);
   for (const [why, n] of Object.entries(p.drops ?? {})) if (n) list.push([`✕ ${count(n)} ${why}`, 'drop']);
   return list;
 }
@@ -150,14 +151,14 @@ function lines(p) {
 export function drawRoutes(box) {
   const o = model.overview;
   if (!o) return;
-  const key = JSON.stringify([o.rules, o.routes]);
+  const key = JSON.stringify([o.rules, o.rules6, o.routes]);
   if (box.dataset.key === key) return;
   box.dataset.key = key;
   const tables = new Map();
   for (const r of o.routes ?? []) tables.set(r.table, [...(tables.get(r.table) ?? []), r.text.trim()]);
   box.replaceChildren(
-    h('h3', {}, 'ip rule'),
-    h('ul', { class: 'mono-list' }, (o.rules ?? []).map((r) => h('li', {}, r.replace(/\s+/g, ' ').trim()))),
+    ...[['ip rule', o.rules], ['ip -6 rule', o.rules6]].filter(([, list]) => list?.length).flatMap(([name, list]) => [h('h3', {}, name),
+      h('ul', { class: 'mono-list' }, list.map((r) => h('li', {}, r.replace(/\s+/g, ' ').trim())))]),
     ...[...tables].flatMap(([name, list]) => [h('h3', {}, `ip route show table ${name}`), h('ul', { class: 'mono-list' }, list.map((t) => h('li', {}, t)))]));
 }
 

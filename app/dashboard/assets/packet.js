@@ -2,7 +2,7 @@
 import { count, duration, h } from './util.js';
 import { get } from './api.js';
 import { model } from './model.js';
-import { fate, label, marks, why } from './words.js';
+import { fate, marks, title, why } from './words.js';
 
 const stepNames = { rule: 'Rule', table: 'Table', route: 'Route', socket: 'Socket', drop: 'Dropped', retransmit: 'Sent again' };
 const PER_LINE = 16; // bytes of the hex view; eight where it is narrow
@@ -26,8 +26,8 @@ export class PacketPanel {
     if (this.box.hidden) this.from = document.activeElement;
     this.seq = e.seq;
     this.box.hidden = false;
-    const title = e.flags ? label(e).join(' ') : { s: 'Change of state', c: 'Socket call', t: 'Timer' }[e.k] ?? 'Event';
-    const head = h('header', {}, h('h2', { id: 'packet-title' }, title),
+    const name = e.flags ? title(e) : { s: 'Change of state', c: 'Socket call', t: 'Timer' }[e.k] ?? 'Event';
+    const head = h('header', {}, h('h2', { id: 'packet-title' }, name),
       h('button', { type: 'button', class: 'quiet', 'aria-label': 'Close the panel', onclick: () => this.close() }, '✕'));
     const facts = h('dl', { class: 'facts small' }, ...this.#facts(e).flatMap(([k, v]) => h('div', {}, h('dt', {}, k), h('dd', {}, v))));
     const rest = h('div', { class: 'packet-rest' });
@@ -52,7 +52,7 @@ export class PacketPanel {
   #facts(e) {
     const list = [['at', `${(e.t - model.t0).toFixed(6)} s`]];
     if (e.flags) {
-      list.push(['way', e.out ? 'out' : 'in'], ['IP length', `${count(e.len)} B`], ['window', `${count(e.win)} B`]);
+      list.push(['way', e.out ? 'out' : 'in'], ['IP length', `${count(e.len)} B`], ['window', e.win === undefined ? 'scale not seen' : `${count(e.win)} B`]);
       if (e.rwin !== undefined && e.rwin !== e.win) list.push(['on the wire', `win ${e.rwin}`]);
       if (e.state) list.push(['our state', e.state]);
       if (e.opts) list.push(['options', e.opts]);

@@ -17,7 +17,7 @@ const now = [
   { key: 'tx', name: 'Sent', cls: 'num', cell: (r) => bytes(r.tx) },
   { key: 'retrans', name: 'Again', cls: 'num', cell: (r) => (r.retrans ? h('span', { class: 'bad' }, `⟲ ${count(r.retrans)}`) : '0') },
   { key: 'age', name: 'Age', cls: 'num opt', cell: (r) => duration(r.age) },
-  { key: 'limit', name: 'Limited by', cls: 'opt', cell: (r) => r.limit ?? '' },
+  { key: 'limit', name: 'Limit', cls: 'opt', cell: (r) => (r.limit ? h('span', { title: r.limit }, brief[r.limit] ?? r.limit) : '') },
 ];
 const was = [
   { key: 'state', name: 'State', cell: (r) => stateCell(r.closed === null ? r.state : 'CLOSED') },
@@ -32,6 +32,8 @@ const was = [
   { key: 'retrans', name: 'Again', cls: 'num opt', cell: (r) => (r.retrans ? h('span', { class: 'bad' }, `⟲ ${count(r.retrans)}`) : '0') },
   { key: 'lost', name: 'Lost', cls: 'num', cell: (r) => (r.lost ? h('span', { class: 'bad' }, `✕ ${count(r.lost)}`) : '0') },
 ];
+
+const brief = { application: 'app', 'receive window': 'rwnd', 'congestion window': 'cwnd' };
 
 const stateCell = (state) => h('span', { class: `state-pill small ${String(state).toLowerCase()}` }, state);
 

@@ -8,26 +8,26 @@ const places = {
   'FIN-WAIT-1': [0, 4], 'CLOSE-WAIT': [2, 4], 'FIN-WAIT-2': [0, 5], CLOSING: [1, 5], 'LAST-ACK': [2, 5], 'TIME-WAIT': [1, 6], 'CLOSED ': [2, 6],
 };
 
-// The transitions: from, to, what happens, what is done, and where the words stand: along the line (0..1)
-// and how far from it (px, to the right of the way).
+// The transitions: from, to, what happens, what is done, and where the words stand beside the middle of the
+// line: to which side they run, and how far from it they begin.
 const arrows = [
-  ['CLOSED', 'LISTEN', 'passive OPEN', 'create TCB', 0.5, -46],
-  ['CLOSED', 'SYN-SENT', 'active OPEN', 'snd SYN', 0.45, 34],
-  ['LISTEN', 'SYN-RECEIVED', 'rcv SYN', 'snd SYN,ACK', 0.42, -42],
-  ['LISTEN', 'SYN-SENT', 'SEND', 'snd SYN', 0.55, -26],
-  ['SYN-SENT', 'SYN-RECEIVED', 'rcv SYN', 'snd SYN,ACK', 0.5, -16],
-  ['SYN-RECEIVED', 'ESTABLISHED', 'rcv ACK of SYN', '', 0.48, 38],
-  ['SYN-SENT', 'ESTABLISHED', 'rcv SYN,ACK', 'snd ACK', 0.48, 40],
-  ['SYN-RECEIVED', 'FIN-WAIT-1', 'CLOSE', 'snd FIN', 0.5, -30],
-  ['ESTABLISHED', 'FIN-WAIT-1', 'CLOSE', 'snd FIN', 0.5, 36],
-  ['ESTABLISHED', 'CLOSE-WAIT', 'rcv FIN', 'snd ACK', 0.5, 36],
-  ['FIN-WAIT-1', 'FIN-WAIT-2', 'rcv ACK of FIN', '', 0.5, -46],
-  ['FIN-WAIT-1', 'CLOSING', 'rcv FIN', 'snd ACK', 0.55, 34],
-  ['CLOSE-WAIT', 'LAST-ACK', 'CLOSE', 'snd FIN', 0.5, 30],
-  ['FIN-WAIT-2', 'TIME-WAIT', 'rcv FIN', 'snd ACK', 0.5, -38],
-  ['CLOSING', 'TIME-WAIT', 'rcv ACK of FIN', '', 0.5, 48],
-  ['LAST-ACK', 'CLOSED ', 'rcv ACK of FIN', '', 0.5, 48],
-  ['TIME-WAIT', 'CLOSED ', '2 MSL', 'delete TCB', 0.5, -14],
+  ['CLOSED', 'LISTEN', 'passive OPEN', 'create TCB', 'end', -12, 0],
+  ['CLOSED', 'SYN-SENT', 'active OPEN', 'snd SYN', 'start', 14, -8],
+  ['LISTEN', 'SYN-RECEIVED', 'rcv SYN', 'snd SYN,ACK', 'end', -14, -10],
+  ['LISTEN', 'SYN-SENT', 'SEND / snd SYN', '', 'end', 4, 17],
+  ['SYN-SENT', 'SYN-RECEIVED', 'rcv SYN / snd SYN,ACK', '', 'middle', -30, 15],
+  ['SYN-RECEIVED', 'ESTABLISHED', 'rcv ACK of SYN', '', 'end', -4, 18],
+  ['SYN-SENT', 'ESTABLISHED', 'rcv SYN,ACK', 'snd ACK', 'start', 12, 10],
+  ['SYN-RECEIVED', 'FIN-WAIT-1', 'CLOSE', 'snd FIN', 'start', 12, 0],
+  ['ESTABLISHED', 'FIN-WAIT-1', 'CLOSE', 'snd FIN', 'start', 12, 10],
+  ['ESTABLISHED', 'CLOSE-WAIT', 'rcv FIN', 'snd ACK', 'start', 14, -10],
+  ['FIN-WAIT-1', 'FIN-WAIT-2', 'rcv ACK of FIN', '', 'start', 12, 4],
+  ['FIN-WAIT-1', 'CLOSING', 'rcv FIN', 'snd ACK', 'start', 16, -8],
+  ['CLOSE-WAIT', 'LAST-ACK', 'CLOSE', 'snd FIN', 'end', -13, 0],
+  ['FIN-WAIT-2', 'TIME-WAIT', 'rcv FIN', 'snd ACK', 'end', -6, 12],
+  ['CLOSING', 'TIME-WAIT', 'rcv ACK of FIN', '', 'start', 12, 4],
+  ['LAST-ACK', 'CLOSED ', 'rcv ACK of FIN', '', 'end', -13, 4],
+  ['TIME-WAIT', 'CLOSED ', '2 MSL', 'delete TCB', 'middle', 0, -16],
 ];
 
 const NARROW = 480;
@@ -70,24 +70,20 @@ export class States {
 
     const lines = [...arrows];
     for (const p of path) {
-      if (p.from !== p.to && !arrows.some(([a, b]) => a === p.from && b === p.to) && places[p.from] && places[p.to]) lines.push([p.from, p.to, 'reset or given up', '', 0.5, 20, true]);
+      if (p.from !== p.to && !arrows.some(([a, b]) => a === p.from && b === p.to) && places[p.from] && places[p.to]) lines.push([p.from, p.to, 'reset or given up', '', 'start', 12, 4, true]);
     }
     const edges = s('g'), words = s('g'), nodes = s('g');
-    for (const [from, to, event, action, along, aside, odd] of lines) {
+    for (const [from, to, event, action, anchor, dx, dy, odd] of lines) {
       const a = edge(at(from), at(to), bw / 2 + 2, bh / 2 + 2), b = edge(at(to), at(from), bw / 2 + 5, bh / 2 + 5);
       const n = taken.get(`${from}>${to}`);
-      const cls = `edge${n ? ' taken' : ''}${odd ? ' odd' : ''}`;
       const angle = Math.atan2(b[1] - a[1], b[0] - a[0]);
-      edges.append(s('line', { class: cls, x1: a[0], y1: a[1], x2: b[0] - 6 * Math.cos(angle), y2: b[1] - 6 * Math.sin(angle) }),
+      edges.append(s('line', { class: `edge${n ? ' taken' : ''}${odd ? ' odd' : ''}`, x1: a[0], y1: a[1], x2: b[0] - 6 * Math.cos(angle), y2: b[1] - 6 * Math.sin(angle) }),
         s('path', { class: `edge-head${n ? ' taken' : ''}`, d: 'M0 0L-8 -3.5L-8 3.5Z', transform: `translate(${b[0]} ${b[1]}) rotate(${angle * 180 / Math.PI})` }));
-      const mx = a[0] + (b[0] - a[0]) * along, my = a[1] + (b[1] - a[1]) * along;
+      const mx = (a[0] + b[0]) / 2, my = (a[1] + b[1]) / 2;
       if (n) words.append(s('circle', { class: 'step-dot', cx: mx, cy: my, r: 8.5 }), s('text', { class: 'step-number', x: mx, y: my + 3.6, 'text-anchor': 'middle' }, n));
       if (narrow) continue;
-      // Words stand beside the line; vertical lines have them left or right, others above or below.
-      const flat = Math.abs(b[1] - a[1]) < 4;
-      const wx = flat ? mx : mx + aside, wy = flat ? my + aside : my;
-      words.append(s('text', { class: `edge-text${n ? ' taken' : ''}`, x: wx, y: wy - (action && !flat ? 2 : -3), 'text-anchor': 'middle' }, flat && action ? `${event} / ${action}` : event));
-      if (action && !flat) words.append(s('text', { class: `edge-text action${n ? ' taken' : ''}`, x: wx, y: wy + 9, 'text-anchor': 'middle' }, action));
+      const line = (t, y, cls = '') => s('text', { class: `edge-text${cls}${n ? ' taken' : ''}`, x: mx + dx, y, 'text-anchor': anchor }, t);
+      words.append(line(event, my + dy), action && line(action, my + dy + 11, ' action'));
     }
     for (const name of Object.keys(places)) {
       const [x, y] = at(name), on = reached.has(name);

@@ -87,12 +87,12 @@ export function paint(pen, { x, y, unit, range, out, bottom, top }) {
   pen.stroke();
 
   // The receiver's window, and what it has acknowledged: stairs.
-  const stairs = (of, style, width) => {
+  const stairs = (list, of, style, width) => {
     pen.strokeStyle = style;
     pen.lineWidth = width * unit;
     pen.beginPath();
     let last = null, px = NaN;
-    for (const p of acks) {
+    for (const p of list) {
       const nx = x(p.t - t0), ny = Math.max(y(of(p)), top - 4 * unit);
       if (last === null) pen.moveTo(nx, ny);
       else if (Math.abs(nx - px) < 0.5 && Math.abs(ny - last) < 0.5) continue;
@@ -102,13 +102,20 @@ export function paint(pen, { x, y, unit, range, out, bottom, top }) {
     if (last !== null) pen.lineTo(x(Math.min(range[1], (events.at(-1)?.t ?? t0) - t0)), last);
     pen.stroke();
   };
-  stairs((p) => relAck(p) + p.win, yellow, 1.4);
-  stairs(relAck, green, 1.6);
+  stairs(acks.filter((p) => p.win !== undefined), (p) => relAck(p) + p.win, yellow, 1.4);
+  stairs(acks, relAck, green, 1.6);
 
   pen.strokeStyle = green;
   pen.lineWidth = unit;
   pen.beginPath();
-  for (const p of dups) { const px = x(p.t - t0), py = y(relAck(p)); pen.moveTo(px, py); pen.lineTo(px, py + 5 * unit); }
+  let tick = -Infinity;
+  for (const p of dups) {
+    const px = x(p.t - t0), py = y(relAck(p));
+    if (px - tick < 3 * unit) continue; // a comb this fine would be a bar
+    tick = px;
+    pen.moveTo(px, py);
+    pen.lineTo(px, py + 5 * unit);
+  }
   pen.stroke();
 
   pen.strokeStyle = purple;

@@ -18,23 +18,40 @@ export const ackOf = (p) => (view.relative && p.rel ? p.rel.ack : p.ack);
 
 const num = (n) => (view.relative ? count(n ?? 0) : String(n ?? 0));
 
-/** label is what is written at a segment's arrow: the kind, and the numbers. */
+/** window is what a segment offers, in bytes; in the wire's own unit where the scale was not seen. */
+const window = (p) => (p.win === undefined ? `win ${p.rwin} unscaled` : `win ${count(p.win)}`);
+
+/** label is what is written at a segment's arrow: the kind, and the numbers, those that may be left out last. */
 export function label(p) {
   const k = kind(p), seq = seqOf(p), acks = (p.flags ?? '').includes('.');
-  const ack = acks && k !== 'ACK' ? ` · ack ${num(ackOf(p))}` : '';
+  const ack = acks ? [`ack ${num(ackOf(p))}`] : [];
+  const data = [`${num(seq)}:${num(seq + p.plen)}`, `${count(p.plen)} B`, ...ack];
   switch (k) {
     case 'SYN':
     case 'SYN-ACK':
-      return [k, `seq ${num(seq)}${ack} · win ${count(p.win)}`];
+      return [k, [`seq ${num(seq)}`, ...ack, window(p)]];
     case 'ACK':
-      return [p.dup ? 'DUP ACK' : k, `${num(ackOf(p))} · win ${count(p.win)}${p.sack?.length ? ` · SACK ${sacks(p)}` : ''}`];
+      return [p.dup ? 'DUP ACK' : k, [num(ackOf(p)), ...(p.sack?.length ? [`SACK ${sacks(p)}`] : []), window(p)]];
     case 'RST':
-      return [k, `seq ${num(seq)}${ack}`];
+      return [k, [`seq ${num(seq)}`, ...ack]];
     case 'FIN':
-      return [p.plen ? 'DATA FIN' : k, p.plen ? `${num(seq)}:${num(seq + p.plen)} · ${count(p.plen)} B${ack}` : `seq ${num(seq)}${ack}`];
+      return p.plen ? ['DATA FIN', data] : [k, [`seq ${num(seq)}`, ...ack]];
     default:
-      return [k, `${num(seq)}:${num(seq + p.plen)} · ${count(p.plen)} B${ack}`];
+      return [k, data];
   }
+}
+
+/** title is a label in full. */
+export const title = (p) => { const [k, numbers] = label(p); return `${k} ${numbers.join(' · ')}`; };
+
+/** fit joins as many of the parts as find room; of the first, as much. */
+export function fit(parts, chars) {
+  let line = clip(parts[0], Math.max(chars, 6));
+  for (const p of parts.slice(1)) {
+    if (line.length + 3 + p.length > chars) break;
+    line += ` · ${p}`;
+  }
+  return line;
 }
 
 /** sacks are a segment's SACK blocks; relative to what its sender has acknowledged, as far as that is known. */
@@ -76,9 +93,8 @@ export function sentence(e, t0) {
   switch (e.k) {
     case 'p':
     case 'l': {
-      const [k, numbers] = label(e);
       const way = e.out ? 'sent' : 'received';
-      const parts = [`${at}${e.k === 'l' ? (e.out ? 'sent, ' : 'on its way to us, ') : `${way}, `}${k} ${numbers}`];
+      const parts = [`${at}${e.k === 'l' ? (e.out ? 'sent, ' : 'on its way to us, ') : `${way}, `}${title(e)}`];
       if (e.retransmit) parts.push(`sent again, ${e.retransmit}: ${why(e.retransmit)}`);
       if (fate(e)) parts.push(fate(e));
       if (marks(e)) parts.push(marks(e));
