@@ -47,10 +47,11 @@ func parseHeader(src string) (header, error) {
 	return h, nil
 }
 
-// row is one script with its results.
+// row is one case with its results.
 type row struct {
 	header
-	name          string
+	name          string       // of the script's file, or of a case in Go
+	link          string       // to the file of a case in Go
 	stack, kernel drill.Status // kernel is "" where it was not measured
 }
 
@@ -106,8 +107,11 @@ func (r row) line(stack drill.Status) string {
 	if r.reason != "" {
 		says += " *netstack: " + r.reason + "*"
 	}
-	file := path.Base(r.name)
-	return fmt.Sprintf("| [%s](%s) | %s | %s | %s | %s |", strings.TrimSuffix(file, drill.Extension), r.name, section, r.level, says, mark(stack))
+	file, link := path.Base(r.name), r.name
+	if r.link != "" {
+		link = r.link
+	}
+	return fmt.Sprintf("| [%s](%s) | %s | %s | %s | %s |", strings.TrimSuffix(file, drill.Extension), link, section, r.level, says, mark(stack))
 }
 
 // table writes TABLE.md. linux is the kernel's release, "" if it was not measured.
@@ -115,9 +119,13 @@ func table(all []row, linux string) string {
 	var s strings.Builder
 	s.WriteString("# What netstack and Linux do, measured\n\n")
 	s.WriteString("Written by `make conformance`; do not edit. ✓: does what the RFC says. ✗: does not. ·: not measured. ")
-	s.WriteString("The scripts are beside this file; `catflap drill FILE` runs one, and `--target both` compares with Linux.\n\n")
-	stackOK, kernelOK := 0, 0
+	s.WriteString("The scripts are beside this file; `catflap drill FILE` runs one, and `--target both` compares with Linux. ")
+	s.WriteString("Cases that need two links, thousands of packets or arithmetic are in Go; `go test` runs them, on netstack only.\n\n")
+	stackOK, kernelOK, inGo := 0, 0, 0
 	for _, r := range all {
+		if r.link != "" {
+			inGo++
+		}
 		if mark(r.stack) == "✓" {
 			stackOK++
 		}
@@ -125,9 +133,9 @@ func table(all []row, linux string) string {
 			kernelOK++
 		}
 	}
-	fmt.Fprintf(&s, "Of %d scripts, netstack passes %d", len(all), stackOK)
+	fmt.Fprintf(&s, "Of %d cases, netstack passes %d", len(all), stackOK)
 	if linux != "" {
-		fmt.Fprintf(&s, " and Linux %s passes %d.\n", linux, kernelOK)
+		fmt.Fprintf(&s, "; of the %d that are scripts, Linux %s passes %d.\n", len(all)-inGo, linux, kernelOK)
 		s.WriteString("Linux runs in real time beside other work, so a script counts as failed there only after five attempts.\n")
 	} else {
 		s.WriteString(". Linux was not measured: that needs root.\n")
