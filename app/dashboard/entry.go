@@ -19,7 +19,7 @@ type entry struct {
 	packet *keptPacket
 	link   *keptLink
 	state  *stack.StateEvent
-	call   *keptCall
+	call   *stack.CallEvent // without the bytes that are not to be shown
 	sample *stack.SampleEvent
 	timer  *stack.TimerEvent
 
@@ -58,15 +58,9 @@ type keptPacket struct {
 // keptLink is what the link did to a packet.
 type keptLink struct {
 	segment
-	ev *stack.LinkEvent
-	of uint64 // the seq of the packet event that this happened to, or 0
-}
-
-// keptCall is a socket call.
-type keptCall struct {
-	name, text, err string
-	ret             int64
-	dur             time.Duration
+	ev   *stack.LinkEvent
+	seen int    // bytes that the event had
+	of   uint64 // the seq of the packet event that this happened to, or 0
 }
 
 // common is what the JSON of all events begins with.
@@ -152,6 +146,9 @@ type timerJSON struct {
 	After  float64 `json:"after,omitempty"`
 }
 
+// callBytes is how many bytes of a buffer the text of a call shows, as strace(1) does.
+const callBytes = 32
+
 // json returns what is sent of the entry.
 func (e *entry) json() any {
 	c := common{Seq: e.seq, T: seconds(e.at)}
@@ -169,7 +166,7 @@ func (e *entry) json() any {
 	case e.call != nil:
 		c.Kind = "c"
 		k := e.call
-		return callJSON{c, k.name, k.text, seconds(k.dur), k.ret, k.err}
+		return callJSON{c, k.Name, k.Format(callBytes), seconds(k.Duration), k.Ret, k.Error}
 	case e.sample != nil:
 		c.Kind = "m"
 		s := e.sample

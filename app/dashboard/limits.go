@@ -9,19 +9,19 @@ const (
 	maxConnections = 2_000   // as many rows as a page can sort and filter while they change
 	maxCalls       = 200     // calls that belong to no connection: socket, bind, listen of a busy program
 	maxStray       = 2_000   // packets of no TCP connection: UDP, ICMP, fragments
-	maxViewEvents  = 2_000_000
+
+	maxViewConnections = 20_000 // of a recording, whose rows are sent but once
 )
 
 // Limits of what is answered.
 const (
-	maxSockets   = 2_000    // rows of an overview
-	maxRoutes    = 200      // lines of an overview; rules too
-	maxBatch     = 2_000    // events of one message: half a megabyte of JSON
-	maxConns     = 64       // HTTP connections at once: ten pages with the six that a browser opens
-	maxStreams   = 16       // of those, streams: each costs a look at the recorder every batchInterval
-	maxTransfers = 4        // at once
-	maxBody      = 16 << 10 // bytes of a request
-	maxHeader    = 16 << 10 // bytes of its header
+	maxSockets = 2_000    // rows of an overview
+	maxRoutes  = 200      // lines of an overview; rules too
+	maxBatch   = 2_000    // events of one message: half a megabyte of JSON
+	maxConns   = 64       // HTTP connections at once: ten pages with the six that a browser opens
+	maxStreams = 16       // of those, streams: each costs a look at the recorder every batchInterval
+	maxBody    = 16 << 10 // bytes of a request
+	maxHeader  = 16 << 10 // bytes of its header
 )
 
 // Times.

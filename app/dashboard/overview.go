@@ -9,7 +9,6 @@ import (
 
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun"
-	"github.com/catflap/catflap/tun/impair"
 )
 
 // Overview is the stack at one moment.
@@ -49,25 +48,6 @@ type socketRow struct {
 type routeLine struct {
 	Table string `json:"table"`
 	Text  string `json:"text"`
-}
-
-// netemReport is what is done to the link's packets, and what was done.
-type netemReport struct {
-	In    string       `json:"in"`
-	Out   string       `json:"out"`
-	Rules []netemRule  `json:"rules"`
-	Stats netemCounter `json:"stats"`
-}
-
-type netemRule struct {
-	ID   int    `json:"id"`
-	Text string `json:"text"`
-	Hits uint64 `json:"hits"`
-}
-
-type netemCounter struct {
-	In  map[string]uint64 `json:"in"`
-	Out map[string]uint64 `json:"out"`
 }
 
 // overviewCache is the overview that all streams are sent.
@@ -209,34 +189,6 @@ func (s *Step) wire(now, base tun.Stats) {
 			s.Drops[d.reason] = n
 		}
 	}
-}
-
-func reportNetem(l *impair.Link) *netemReport {
-	n := &netemReport{In: l.Spec(impair.In).String(), Out: l.Spec(impair.Out).String(), Rules: []netemRule{}}
-	for _, r := range first(l.Rules(), maxRoutes) {
-		n.Rules = append(n.Rules, netemRule{r.ID, r.Rule.String(), r.Applied})
-	}
-	st := l.Stats()
-	n.Stats = netemCounter{netemCounts(st.In), netemCounts(st.Out)}
-	return n
-}
-
-// netemCounts are the counts by their names, without those that are zero.
-func netemCounts(s impair.Stats) map[string]uint64 {
-	m := map[string]uint64{}
-	for _, c := range []struct {
-		name  string
-		count uint64
-	}{
-		{"lost", s.Lost}, {"over limit", s.OverLimit}, {"lost by rules", s.Faulted}, {"caught by checksum", s.Caught},
-		{"delayed", s.Delayed}, {"duplicated", s.Duplicated}, {"corrupted", s.Corrupted}, {"reordered", s.Reordered},
-		{"answered", s.Answered}, {"refused", s.Refused}, {"passed", s.Passed}, {"queued", uint64(s.Queued)},
-	} {
-		if c.count > 0 {
-			m[c.name] = c.count
-		}
-	}
-	return m
 }
 
 // rows lists the connections, oldest first; closed ones only if asked for.

@@ -429,9 +429,9 @@ func (r *Recorder) link(ev *stack.Event, at time.Duration) {
 	if lost {
 		c.dropped++
 	}
-	header := headers(&pk)
+	header, seen := headers(&pk), len(l.Data)
 	l.Data = r.cut(l.Data, header)
-	k := &keptLink{ev: &l, segment: c.segment(l.Out, l.Len, len(pk.Payload), pk.TCP, options(l.Data, header))}
+	k := &keptLink{ev: &l, seen: seen, segment: c.segment(l.Out, l.Len, len(pk.Payload), pk.TCP, options(l.Data, header))}
 	if l.Out {
 		k.of = c.sender(&k.segment)
 	}
@@ -529,17 +529,27 @@ func (r *Recorder) call(ev *stack.Event, at time.Duration) {
 	}
 }
 
-// callBytes is how many bytes of a buffer the text of a call shows, as strace(1) does.
-const callBytes = 32
-
-// keptCall is a call with its text, in which buffers are empty unless payload is to be shown.
-func (r *Recorder) keptCall(k *stack.CallEvent) *keptCall {
-	size := callBytes
-	if !r.payload {
-		size = 0
+// keptCall is a call whose buffers are cut to what its text shows, and empty unless payload is to be shown.
+func (r *Recorder) keptCall(k *stack.CallEvent) *stack.CallEvent {
+	c := *k
+	c.Args = slices.Clone(k.Args)
+	for i := range c.Args {
+		a := &c.Args[i]
+		switch {
+		case !r.payload:
+			a.Data = nil
+			if before, _, ok := strings.Cut(a.Text, hiddenPart); ok {
+				a.Text = before + hiddenPart + "...}"
+			}
+		case len(a.Data) > callBytes:
+			a.Data = slices.Clone(a.Data[:callBytes])
+		}
 	}
-	return &keptCall{name: k.Name, text: k.Format(size), err: k.Error, ret: k.Ret, dur: k.Duration}
+	return &c
 }
+
+// hiddenPart begins the part of a msghdr's text that has payload.
+const hiddenPart = ", msg_iov="
 
 // callFD is the fd that a call is about, -1 if about none.
 func callFD(k *stack.CallEvent) int {

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/net/netutil"
 
+	"github.com/catflap/catflap/app/record"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun"
 	"github.com/catflap/catflap/tun/impair"
@@ -28,9 +29,9 @@ type Config struct {
 
 	Payload bool // keep and show payload bytes
 
-	// Stack is followed. If it is nil, Recording is shown instead.
+	// Stack is followed. If it is nil, Recording is shown instead, which New takes apart.
 	Stack     *stack.Stack
-	Recording *Recording
+	Recording record.Recording
 
 	// OnDemand has the stack followed only while somebody looks, and for a minute after: an event for each packet
 	// costs a fast transfer much of its speed.
@@ -51,12 +52,6 @@ type Config struct {
 	Logger *slog.Logger // nil: no logs
 }
 
-// Recording is what was recorded earlier.
-type Recording struct {
-	Start  time.Time
-	Events []stack.Event
-}
-
 // Server answers on the listeners that it is given. Close ends it.
 type Server struct {
 	cfg   Config
@@ -75,6 +70,7 @@ type Server struct {
 
 	watch watch
 	seen  overviewCache
+	notes []string // what is to be known of a recording
 
 	mu    sync.Mutex
 	hosts []string // names under which the server is known
@@ -88,8 +84,8 @@ func New(cfg Config) *Server {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	start := time.Now()
-	if cfg.Stack == nil {
-		start = cfg.Recording.Start
+	if cfg.Stack == nil && len(cfg.Recording.Events) > 0 {
+		start = cfg.Recording.Events[0].Time
 	}
 	s := &Server{
 		cfg: cfg, rec: NewRecorder(start, cfg.Payload), token: newToken(), log: cfg.Logger,
@@ -114,11 +110,9 @@ func New(cfg Config) *Server {
 		},
 	}
 	if cfg.Stack == nil {
-		s.rec.max.events, s.rec.max.connEvents = maxViewEvents, maxViewEvents
-		for i := range cfg.Recording.Events {
-			s.rec.Add(&cfg.Recording.Events[i])
-		}
-		s.cfg.Recording = nil // what is kept of it is in the recorder
+		s.rec.load(cfg.Recording)
+		s.notes = notes(cfg.Recording)
+		s.cfg.Recording.Events = nil // what is kept of them is in the recorder
 		return s
 	}
 	s.rec.hide(cfg.StackPort, cfg.StackFDs)
@@ -194,7 +188,12 @@ func (s *Server) handler() http.Handler {
 	get("connections", func(r *http.Request) (any, error) { return s.rec.rows(r.URL.Query().Get("closed") != ""), nil })
 	get("packet/{seq}", s.packet)
 	mux.HandleFunc("GET /api/stream", s.stream)
+	mux.HandleFunc("GET /api/capture", s.capture)
 	mux.HandleFunc("POST /api/token", change(s, func(*http.Request, struct{}) (any, error) { return nil, nil }))
+	mux.HandleFunc("POST /api/netem", change(s, s.setNetem))
+	mux.HandleFunc("POST /api/rules", change(s, s.addRule))
+	mux.HandleFunc("DELETE /api/rules/{id}", change(s, s.delRule))
+	mux.HandleFunc("POST /api/transfer", change(s, s.transfer))
 	mux.HandleFunc("/api/", s.answer(func(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, refusef(http.StatusNotFound, "the package's documentation lists the requests", "there is no %s %s", r.Method, r.URL.Path)
 	}))
@@ -241,6 +240,7 @@ type Info struct {
 	Transfer  bool      `json:"transfer"`
 	Recording string    `json:"recording"` // "always", or "watched": only while somebody looks
 	Since     *float64  `json:"since"`     // when the events that are kept now began to be followed; null: they are not
+	Notes     []string  `json:"notes"`     // what a reader of a recording should know
 	Limits    limits    `json:"limits"`
 }
 
@@ -263,7 +263,7 @@ func (s *Server) info(*http.Request) (any, error) {
 		Version: s.cfg.Version, Mode: "live", Name: s.cfg.Name, Start: s.rec.start, Now: s.now(),
 		Stack:    stackInfo{Addrs: []string{}, Dev: s.cfg.Name, Driver: s.cfg.Driver, MTU: s.cfg.MTU},
 		Controls: s.cfg.Netem != nil, Payload: s.cfg.Payload, Transfer: s.cfg.Transfer != nil,
-		Recording: "always", Since: s.watch.since(),
+		Recording: "always", Since: s.watch.since(), Notes: append([]string{}, s.notes...),
 		Limits: limits{s.rec.max.events, s.rec.max.connEvents, s.rec.max.connections, maxStreams},
 	}
 	switch {

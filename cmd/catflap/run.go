@@ -89,7 +89,7 @@ func runInNamespace(ctx context.Context, e *env, f *instanceFlags, trace bool, a
 	if err := i.Control(path, buildInfo().Version); err != nil {
 		return fmt.Errorf("run: %w", err)
 	}
-	if err := f.board.open(e, i, s.port, instance.Dashboard{}); err != nil {
+	if err := f.board.open(e, i, s.port, instance.Dashboard{Transfer: s.transferIn(ns)}); err != nil {
 		return fmt.Errorf("run: %w", err)
 	}
 	if err := i.Serve(s.port); err != nil {

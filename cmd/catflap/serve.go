@@ -64,7 +64,7 @@ func serve(ctx context.Context, e *env, f *instanceFlags, trace bool) error {
 	if err := i.Control(path, buildInfo().Version); err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	if err := f.board.open(e, i, s.port, instance.Dashboard{OnDemand: !f.board.named()}); err != nil {
+	if err := f.board.open(e, i, s.port, instance.Dashboard{OnDemand: !f.board.named(), Transfer: s.transferHere}); err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
 	if err := i.Serve(s.port); err != nil {
