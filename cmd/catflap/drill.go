@@ -20,9 +20,11 @@ func newDrill(e *env) *cobra.Command {
 in virtual time, so that a minute takes milliseconds and the result is always the same. An argument is
 a script, a directory, a glob pattern, or DIR/... for all below a directory. With --target kernel the
 same scripts run against Linux's own TCP, in real time, as root; with --target both, what differs is listed.
+--check only reads the scripts. --repeat runs each again and again, and fails where two runs differ in anything.
 The exit status is 1 if a script failed.`,
 		Example: `  catflap drill handshake.pkt
   catflap drill -v test/conformance/...
+  catflap drill --repeat 1000 test/conformance/...
   catflap drill --target both -w run.pcapng close.pkt`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -38,6 +40,14 @@ The exit status is 1 if a script failed.`,
 			}
 			if o.Parallel < 0 {
 				return usagef("drill: --parallel %d: want 0 or more", o.Parallel)
+			}
+			switch {
+			case o.Repeat < 1:
+				return usagef("drill: --repeat %d: want 1 or more", o.Repeat)
+			case o.Repeat > 1 && o.Target != drill.Stack:
+				return usagef("drill: --repeat with --target %s: only the stack, whose time is virtual, gives the same result each time", target)
+			case o.Check && (o.Repeat > 1 || capture != ""):
+				return usagef("drill: --check runs nothing: leave out --repeat and --write")
 			}
 			o.Paths = args
 			if capture != "" {
@@ -74,6 +84,8 @@ The exit status is 1 if a script failed.`,
 	f := c.Flags()
 	f.StringVar(&target, "target", string(drill.Stack), "what the scripts run against: stack, kernel or both")
 	f.IntVar(&o.Parallel, "parallel", 0, "`NUMBER` of scripts at once (default: one for each processor)")
+	f.IntVar(&o.Repeat, "repeat", 1, "run each script `TIMES`, and fail where two runs differ")
+	f.BoolVar(&o.Check, "check", false, "only read the scripts, and say what is wrong with them")
 	f.StringVarP(&capture, "write", "w", "", "write the packets of all scripts to `FILE`, as pcapng")
 	f.StringVar(&junit, "junit", "", "write a report for a CI system to `FILE`, as JUnit XML")
 	f.BoolVarP(&all, "all", "a", false, "print a line for scripts that pass, too")

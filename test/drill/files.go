@@ -1,6 +1,8 @@
 package drill
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -27,6 +30,11 @@ type Options struct {
 	Target Target
 	// Parallel is how many scripts run at once; if zero, as many as there are processors.
 	Parallel int
+	// Check only reads the scripts.
+	Check bool
+	// Repeat is how often each script runs; if zero, once. Each run must give the same result, packet by packet. Only the
+	// userspace stack can do that, for its time is virtual.
+	Repeat int
 	// PCAPNG, if not nil, receives a capture of all packets of all scripts, an interface each.
 	PCAPNG io.Writer
 }
@@ -45,6 +53,9 @@ func RunFiles(ctx context.Context, opts Options) (Report, error) {
 	default:
 		return Report{}, fmt.Errorf("target %q: stack, kernel and both are known", opts.Target)
 	}
+	if opts.Repeat > 1 && (len(targets) > 1 || targets[0] != Stack) {
+		return Report{}, fmt.Errorf("target %s runs in real time, where no two runs are the same: only %s can be repeated", opts.Target, Stack)
+	}
 	files, err := expand(opts.Paths)
 	if err != nil {
 		return Report{}, err
@@ -53,8 +64,7 @@ func RunFiles(ctx context.Context, opts Options) (Report, error) {
 	ran := make([]bool, len(results))
 	each(len(results), opts.Parallel, func(i int) {
 		if ctx.Err() == nil {
-			results[i] = runFile(files[i/len(targets)], targets[i%len(targets)])
-			ran[i] = true
+			results[i], ran[i] = runOften(ctx, files[i/len(targets)], targets[i%len(targets)], opts)
 		}
 	})
 	if err := ctx.Err(); err != nil {
@@ -99,23 +109,69 @@ func each(n, parallel int, f func(i int)) {
 	wg.Wait()
 }
 
-func runFile(name string, on Target) Result {
+// runOften runs, or only reads, a script as often as the options say. ok is false if the context ended first.
+func runOften(ctx context.Context, name string, on Target, opts Options) (res Result, ok bool) {
 	src, err := os.ReadFile(name)
 	if err != nil {
-		return Result{Script: name, Target: on, Status: Broken, Message: err.Error()}
+		return Result{Script: name, Target: on, Status: Broken, Message: err.Error()}, true
 	}
-	return runSource(name, src, on)
+	if opts.Check {
+		if _, err := Parse(name, src); err != nil {
+			return mistaken(name, on, err), true
+		}
+		return Result{Script: name, Target: on, Status: Read}, true
+	}
+	res = runSource(name, src, on)
+	for n := 2; n <= opts.Repeat; n++ {
+		if ctx.Err() != nil {
+			return res, false
+		}
+		if d := res.differs(runSource(name, src, on)); d != "" {
+			res.Status = Unstable
+			res.Message = fmt.Sprintf("%s: run %d of %d gave another result than the first: %s", name, n, opts.Repeat, d)
+			return res, true
+		}
+	}
+	return res, true
+}
+
+// differs says where two runs of a script differ, "" if nowhere.
+func (res Result) differs(other Result) string {
+	switch {
+	case res.Status != other.Status:
+		return fmt.Sprintf("%s, then %s\n%s", res.Status, other.Status, cmp.Or(other.Message, res.Message))
+	case res.Message != other.Message:
+		return fmt.Sprintf("two messages\n%s\n%s", res.Message, other.Message)
+	case res.Elapsed != other.Elapsed:
+		return fmt.Sprintf("it took %s, then %s", res.Elapsed, other.Elapsed)
+	case !slices.Equal(res.Prints, other.Prints):
+		return fmt.Sprintf("it printed %q, then %q", res.Prints, other.Prints)
+	}
+	for i := range min(len(res.wire), len(other.wire)) {
+		if a, b := res.wire[i], other.wire[i]; a.at != b.at || !bytes.Equal(a.data, b.data) {
+			return fmt.Sprintf("packet %d\n%s\n%s", i+1, a.text(), b.text())
+		}
+	}
+	if len(res.wire) != len(other.wire) {
+		return fmt.Sprintf("%d packets, then %d", len(res.wire), len(other.wire))
+	}
+	return ""
+}
+
+// mistaken is the result of a script that cannot be read.
+func mistaken(name string, on Target, err error) Result {
+	res := Result{Script: name, Target: on, Status: Broken, Message: err.Error()}
+	var mistake *Error
+	if errors.As(err, &mistake) {
+		res.Line = mistake.Pos.Line
+	}
+	return res
 }
 
 func runSource(name string, src []byte, on Target) Result {
 	s, err := Parse(name, src)
 	if err != nil {
-		res := Result{Script: name, Target: on, Status: Broken, Message: err.Error()}
-		var mistake *Error
-		if errors.As(err, &mistake) {
-			res.Line = mistake.Pos.Line
-		}
-		return res
+		return mistaken(name, on, err)
 	}
 	return Play(s, on)
 }

@@ -47,9 +47,9 @@ func (r Report) Summary() string {
 		text   string
 	}{
 		{Passed, "passed"}, {ExpectedFailure, "failed as expected"}, {Failed, "failed"},
-		{UnexpectedPass, "passed unexpectedly"}, {Refused, "refused"}, {Broken, "broken"},
+		{UnexpectedPass, "passed unexpectedly"}, {Refused, "refused"}, {Broken, "broken"}, {Unstable, "unstable"}, {Read, "read"},
 	} {
-		if n := r.Count(s.status); n > 0 || s.status == Passed {
+		if n := r.Count(s.status); n > 0 || s.status == Passed && r.Count(Read) == 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, s.text))
 		}
 	}
@@ -83,6 +83,7 @@ func (r Report) WriteText(w io.Writer, verbose bool) error {
 // labels are how each status reads in the text report.
 var labels = map[Status]string{
 	Passed: "ok", ExpectedFailure: "xfail", Failed: "FAIL", UnexpectedPass: "XPASS", Refused: "REFUSED", Broken: "BROKEN",
+	Unstable: "UNSTABLE", Read: "ok",
 }
 
 func (res Result) writeText(w io.Writer) error {
@@ -160,7 +161,7 @@ func (r Report) WriteJUnit(w io.Writer) error {
 			first, _, _ := strings.Cut(res.Message, "\n")
 			text := &junitText{Message: first, Text: res.Message}
 			switch res.Status {
-			case Failed, UnexpectedPass:
+			case Failed, UnexpectedPass, Unstable:
 				c.Failure = text
 				suite.Failures++
 			case Refused, Broken:

@@ -21,7 +21,7 @@ const (
 // Status is how a script ended.
 type Status string
 
-// Passed and ExpectedFailure are good ends, the others bad ones.
+// Passed, ExpectedFailure and Read are good ends, the others bad ones.
 const (
 	Passed          Status = "passed"
 	Failed          Status = "failed"
@@ -29,10 +29,12 @@ const (
 	UnexpectedPass  Status = "unexpected-pass"  // passed although it says that it fails
 	Refused         Status = "refused"          // asks for something that the runner or the target does not have
 	Broken          Status = "broken"           // the script itself is wrong, or the target could not be set up
+	Unstable        Status = "unstable"         // another run of it gave another result
+	Read            Status = "read"             // was only read, and is well formed
 )
 
 // OK reports whether a script that ended so needs nobody's attention.
-func (s Status) OK() bool { return s == Passed || s == ExpectedFailure }
+func (s Status) OK() bool { return s == Passed || s == ExpectedFailure || s == Read }
 
 // Result is the outcome of one script on one target.
 type Result struct {
