@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -523,7 +524,10 @@ func (p *wirePacket) sound() bool {
 	return err == nil && ipProtocol(p.bytes) == p.proto && decoded.Verify() == nil
 }
 
-// hand hands packets on and returns how many were refused.
+// hand hands packets on and returns how many were refused. It gives up the processor after each: on a wire packets
+// come one after another, while netstack sends one acknowledgment for all that it finds queued. Of a burst handed
+// on at once it would make a single one, where RFC 9293 section 3.8.6.3 asks for one every second segment; on a
+// lossy link, where windows are small, that one's loss is a timeout, and a transfer takes three times as long.
 func (l *Link) hand(w *way, packets []*wirePacket) (refused int) {
 	if w.dir == In {
 		for _, p := range packets {
@@ -531,19 +535,20 @@ func (l *Link) hand(w *way, packets []*wirePacket) (refused int) {
 			pkt.NetworkProtocolNumber = p.proto
 			l.Endpoint.DeliverNetworkPacket(p.proto, pkt)
 			pkt.DecRef()
+			runtime.Gosched()
 		}
 		return 0
 	}
-	var list stack.PacketBufferList
 	for _, p := range packets {
+		var list stack.PacketBufferList
 		list.PushBack(p.outbound())
+		if _, err := l.Endpoint.WritePackets(list); err != nil {
+			refused++
+		}
+		list.DecRef()
+		runtime.Gosched()
 	}
-	n, err := l.Endpoint.WritePackets(list)
-	list.DecRef()
-	if err != nil {
-		return len(packets) - n
-	}
-	return 0
+	return refused
 }
 
 // outbound is the packet as netstack would have written it, with its headers set apart.
