@@ -2,7 +2,9 @@ package drill
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -39,7 +41,7 @@ type call struct {
 func (r *runner) begin(c *Call) (*call, error) {
 	h, ok := handlers[c.Name]
 	if !ok {
-		return nil, r.refuse(c.Pos, "the call %s is not supported: %s", c.Name, strings.Join(handlerNames(), ", "))
+		return nil, r.refuse(c.Pos, "the call %s is not supported%s (supported: %s)", c.Name, didYouMean(c.Name, handlerNames()), strings.Join(handlerNames(), ", "))
 	}
 	if len(c.Args) < h.min || len(c.Args) > h.max {
 		return nil, r.script.errorf(c.Pos, "%s takes %s, not %d", c.Name, h.count(), len(c.Args))
@@ -124,7 +126,7 @@ func (a *args) symbol(e Ident) int64 {
 	if en, ok := errnos[e.Name]; ok {
 		return int64(en.errno)
 	}
-	a.fail(e.Pos, "the symbol %s is not known", e.Name)
+	a.fail(e.Pos, "the symbol %s is not known%s", e.Name, didYouMean(e.Name, slices.Concat(slices.Collect(maps.Keys(symbols)), slices.Collect(maps.Keys(errnos)))))
 	return 0
 }
 

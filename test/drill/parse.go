@@ -1,6 +1,8 @@
 package drill
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/catflap/catflap/internal/packet"
@@ -185,7 +187,11 @@ func (p *parser) call() *Call {
 	p.expect("=")
 	c.Result = p.expr()
 	if w := p.peekWord(); w != "" && w[0] == 'E' {
+		pos := p.here()
 		c.Errno = p.word("an errno")
+		if _, ok := errnos[c.Errno]; !ok {
+			p.fail(pos, "%s is no errno known here%s", c.Errno, didYouMean(c.Errno, slices.Collect(maps.Keys(errnos))))
+		}
 	}
 	if p.peek("(") {
 		pos := p.here()

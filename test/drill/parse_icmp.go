@@ -1,7 +1,9 @@
 package drill
 
 import (
+	"maps"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -69,7 +71,7 @@ func (p *parser) icmp(pk *Packet) {
 	pos := p.here()
 	m.TypeName = p.word("a type of ICMP message")
 	if _, ok := icmpTypes[m.TypeName]; !ok {
-		p.fail(pos, "%q is no type of ICMP message known here: unreachable, packet_too_big, time_exceeded, param_problem, echo_request, echo_reply, redirect, source_quench", m.TypeName)
+		p.fail(pos, "%q is no type of ICMP message known here%s (known: unreachable, packet_too_big, time_exceeded, param_problem, echo_request, echo_reply, redirect, source_quench)", m.TypeName, didYouMean(m.TypeName, slices.Collect(maps.Keys(icmpTypes))))
 	}
 	p.skip()
 	pos = p.here()

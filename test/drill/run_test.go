@@ -63,7 +63,15 @@ func TestMessages(t *testing.T) {
 		}},
 		{"missing packet", handshake + "+0 > P. 1:101(100) ack 1\n", drill.Failed, []string{
 			"x.pkt:8: missing packet: the stack sent nothing until 0.104000\n", "expected: > P. 1:101(100) ack 1\n",
+			"later:    nothing, in the next 2m0s\n",
 		}},
+		{"another packet, later", handshake + "+0 write(4, ..., 100) = 100\n+0 > P. 1:101(100) ack 1\n+0 > F. 101:101(0) ack 1\n", drill.Failed, []string{
+			"x.pkt:10: missing packet: the stack sent nothing until 0.104000\n", "expected: > F. 101:101(0) ack 1\n", "later:    0.400000 > P. 1:101(100) ack 1 win 65535\n",
+		}},
+		{"packet too late", handshake + "+0 write(4, ..., 100) = 100\n+0 > P. 1:101(100) ack 1\n+.1 > P. 1:101(100) ack 1\n", drill.Failed, []string{
+			"x.pkt:10: time off: the packet was sent at 0.400000, expected 0.200000: 0.200000 too late (tolerance 4ms)\n",
+		}},
+		{"misspelt call", handshake + "+0 wrte(4, ..., 10) = 10\n", drill.Refused, []string{"x.pkt:8:4: the call wrte is not supported; did you mean write? (supported: accept, "}},
 		{"half a packet", handshake + "+0 write(4, ..., 100) = 100\n+0 > P. 1:201(200) ack 1\n", drill.Failed, []string{
 			"x.pkt:9: missing packet: the stack sent only the first 100 of 200 bytes",
 		}},
@@ -94,8 +102,8 @@ func TestMessages(t *testing.T) {
 		{"poll", handshake + "+0 poll([{fd=4, events=POLLIN|POLLOUT, revents=POLLIN}], 1, 0) = 1\n", drill.Failed, []string{
 			"x.pkt:8: poll gave revents=POLLOUT for fd 4, expected POLLIN\n",
 		}},
-		{"unknown call", handshake + "+0 splice(4, NULL, 5, NULL, 1, 0) = 1\n", drill.Refused, []string{"x.pkt:8:4: the call splice is not supported: accept, "}},
-		{"unknown symbol", handshake + "+0 setsockopt(4, SOL_TCP, TCP_NODELY, [1], 4) = 0\n", drill.Broken, []string{"x.pkt:8:27: the symbol TCP_NODELY is not known\n"}},
+		{"unknown call", handshake + "+0 splice(4, NULL, 5, NULL, 1, 0) = 1\n", drill.Refused, []string{"x.pkt:8:4: the call splice is not supported (supported: accept, "}},
+		{"unknown symbol", handshake + "+0 setsockopt(4, SOL_TCP, TCP_NODELY, [1], 4) = 0\n", drill.Broken, []string{"x.pkt:8:27: the symbol TCP_NODELY is not known; did you mean TCP_NODELAY?\n"}},
 		{"wrong number of arguments", handshake + "+0 read(4, ...) = 1\n", drill.Broken, []string{"x.pkt:8:4: read takes 3 arguments, not 2\n"}},
 		{"shell line", "`rm -rf /`\n" + handshake, drill.Refused, []string{`x.pkt:1:1: shell line "rm -rf /": shell commands are not run; only these are understood: sysctl`}},
 		{"sysctl without counterpart", "`sysctl -q net.ipv4.tcp_timestamps=0`\n" + handshake, drill.Refused, []string{
@@ -389,9 +397,11 @@ func TestKernel(t *testing.T) {
 	testenv.Require(t, testenv.Root, testenv.Tun)
 	dir := t.TempDir()
 	for name, text := range map[string]string{
-		"same.pkt":   "--tolerance_usecs=500000\n" + handshake + "+0 write(4, ..., 10) = 10\n+0 > P. 1:11(10) ack 1\n",
-		"same6.pkt":  "--ip_version=ipv6\n--tolerance_usecs=500000\n" + handshake,
-		"differ.pkt": "--tolerance_usecs=500000\n" + handshake + "+.1 < . 1:1(0) ack 1001 win 65535\n+0 > . 1:1(0) ack 1\n", // netstack does not answer
+		"same.pkt":  "--tolerance_usecs=500000\n" + handshake + "+0 write(4, ..., 10) = 10\n+0 > P. 1:11(10) ack 1\n",
+		"same6.pkt": "--ip_version=ipv6\n--tolerance_usecs=500000\n" + handshake,
+		"differ.pkt": "--tolerance_usecs=500000\n" + strings.NewReplacer("<mss 1000>", "<mss 1000,sackOK>", "<mss 1460>", "<...>").Replace(handshake) +
+			strings.Repeat("+.1 < P. 1:101(100) ack 1 win 65535\n+0~+.5 > . 1:1(0) ack 101 <...>\n", 2) +
+			"+.1 < P. 1:101(100) ack 1 win 65535\n+0 > . 1:1(0) ack 101 <nop,nop,sack 1:101>\n", // netstack does not report duplicates (RFC 2883)
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -410,7 +420,7 @@ func TestKernel(t *testing.T) {
 			t.Errorf("%s on %s: %s, want %s\n%s", res.Script, res.Target, res.Status, want, res.Message)
 		}
 	}
-	if len(r.Differences) != 1 || !strings.Contains(r.Differences[0], "differ.pkt: stack fails at line 10, kernel passes") {
+	if len(r.Differences) != 1 || !strings.Contains(r.Differences[0], "differ.pkt: stack fails at line 14, kernel passes") {
 		t.Errorf("differences: %q", r.Differences)
 	}
 }

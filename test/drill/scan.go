@@ -45,6 +45,9 @@ func (s *scanner) fail(pos Pos, format string, args ...any) {
 // expected throws an error at the next text: what is needed, and what stands there.
 func (s *scanner) expected(what string) {
 	s.skip()
+	if s.off == len(s.src) { // show the last line with text, not the empty one after it
+		s.fail(s.pos(len(strings.TrimRight(s.src, " \t\r\n"))), "expected %s, found the end of the script", what)
+	}
 	s.fail(s.here(), "expected %s, found %s", what, s.found())
 }
 
