@@ -1,6 +1,7 @@
 package record
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -84,14 +85,14 @@ func (w *Writer) WriteEvent(ev stack.Event) error {
 	if !w.cfg.Comments {
 		return nil
 	}
-	if ev.Link != nil && neverSeen(ev.Link) {
-		return w.lostPacket(ev)
+	if ev.Link != nil && NeverSeen(ev.Link) {
+		return w.missing(ev)
 	}
 	return w.keep(ev)
 }
 
-// neverSeen reports whether the stack does not get to see the packet of a link's event.
-func neverSeen(l *stack.LinkEvent) bool {
+// NeverSeen reports whether the link has lost a packet on its way in, so that the stack does not get to see it.
+func NeverSeen(l *stack.LinkEvent) bool {
 	return !l.Out && len(l.Data) > 0 && (l.Action == "drop" || l.Action == "reset" || l.Action == "toobig")
 }
 
@@ -124,7 +125,7 @@ func (w *Writer) keep(ev stack.Event) error {
 
 // encode writes an event as JSON. A decision that is too long for a comment loses what was tried on the way.
 func encode(ev stack.Event) ([]byte, error) {
-	b, err := json.Marshal(ev)
+	b, err := marshal(ev)
 	if err != nil {
 		return nil, fmt.Errorf("record: event %d: %w", ev.Seq, err)
 	}
@@ -143,11 +144,20 @@ func encode(ev stack.Event) ([]byte, error) {
 			socket.Tries = nil
 			short.Socket = &socket
 		}
-		if b, err = json.Marshal(stack.Event{Seq: ev.Seq, Time: ev.Time, Packet: &short}); err == nil && len(b) <= maxEvent {
+		if b, err = marshal(stack.Event{Seq: ev.Seq, Time: ev.Time, Packet: &short}); err == nil && len(b) <= maxEvent {
 			return b, nil
 		}
 	}
 	return nil, fmt.Errorf("record: event %d: its %d bytes do not fit into a comment", ev.Seq, len(b))
+}
+
+// marshal is json.Marshal for readers of comments, not of HTML.
+func marshal(ev stack.Event) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(ev)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
 // comments packs events into as few comments as hold them, in their order.
@@ -228,11 +238,19 @@ func (w *Writer) packet(ev stack.Event) error {
 	return nil
 }
 
-// lostPacket writes a packet that the link lost before the stack could see it.
-func (w *Writer) lostPacket(ev stack.Event) error {
+// lostPacket begins the comment of a packet that the link lost before the stack could see it.
+const lostPacket = "link: lost, the stack never saw it: "
+
+// Lost reports whether a packet of a file is one that the link has lost, as NeverSeen has it.
+func Lost(p capture.Packet) bool {
+	return len(p.Comments) > 0 && strings.HasPrefix(p.Comments[0], lostPacket)
+}
+
+// missing writes a packet that the link has lost.
+func (w *Writer) missing(ev stack.Event) error {
 	l := ev.Link
 	out := capture.Packet{Time: ev.Time, Direction: capture.In, Length: l.Len, Data: l.Data}
-	return w.write(out, l.Dev, ev, []string{"link: lost, the stack never saw it: " + doing(l)})
+	return w.write(out, l.Dev, ev, []string{lostPacket + doing(l)})
 }
 
 // write writes a packet with its own event, and with those that waited for it.
