@@ -46,11 +46,26 @@ func (r *runner) begin(c *Call) (*call, error) {
 	if len(c.Args) < h.min || len(c.Args) > h.max {
 		return nil, r.script.errorf(c.Pos, "%s takes %s, not %d", c.Name, h.count(), len(c.Args))
 	}
+	if buffer, ok := nullBuffer(c); ok {
+		return nil, r.refuse(buffer, "a NULL buffer is not supported: there is no memory here that %s could fail to reach", c.Name)
+	}
 	cl := &call{spec: c, blocks: true}
 	if err := h.begin(r, cl, &args{r: r, call: c}); err != nil {
 		return nil, err
 	}
 	return cl, nil
+}
+
+// nullBuffer finds a buffer of NULL among the arguments of a call that would touch it.
+func nullBuffer(c *Call) (Pos, bool) {
+	switch c.Name {
+	case "read", "recv", "recvfrom", "write", "send", "sendto":
+		id, null := c.Args[1].(Ident)
+		if n, ok := c.Args[2].(Int); null && id.Name == "NULL" && !(ok && n.Value == 0) {
+			return id.Pos, true
+		}
+	}
+	return Pos{}, false
 }
 
 // handler is what the runner knows of one socket call.

@@ -105,7 +105,9 @@ func TestMessages(t *testing.T) {
 		{"unknown call", handshake + "+0 splice(4, NULL, 5, NULL, 1, 0) = 1\n", drill.Refused, []string{"x.pkt:8:4: the call splice is not supported (supported: accept, "}},
 		{"unknown symbol", handshake + "+0 setsockopt(4, SOL_TCP, TCP_NODELY, [1], 4) = 0\n", drill.Broken, []string{"x.pkt:8:27: the symbol TCP_NODELY is not known; did you mean TCP_NODELAY?\n"}},
 		{"wrong number of arguments", handshake + "+0 read(4, ...) = 1\n", drill.Broken, []string{"x.pkt:8:4: read takes 3 arguments, not 2\n"}},
-		{"shell line", "`rm -rf /`\n" + handshake, drill.Refused, []string{`x.pkt:1:1: shell line "rm -rf /": shell commands are not run; only these are understood: sysctl`}},
+		{"shell line", "`rm -rf /`\n" + handshake, drill.Refused, []string{`x.pkt:1:2: shell line "rm -rf /": shell commands are not run; only these are understood: sysctl`}},
+		{"second shell line", "`../common/defaults.sh\n  tc qdisc replace`\n" + handshake, drill.Refused, []string{"x.pkt:2:3: shell line \"tc qdisc replace\": ", "      tc qdisc replace`\n      ^"}},
+		{"NULL", handshake + "+0 write(4, NULL, 10) = -1 EFAULT (Bad address)\n", drill.Refused, []string{"x.pkt:8:13: a NULL buffer is not supported"}},
 		{"sysctl without counterpart", "`sysctl -q net.ipv4.tcp_timestamps=0`\n" + handshake, drill.Refused, []string{
 			`the stack cannot do net.ipv4.tcp_timestamps=0, only 1`,
 		}},

@@ -235,10 +235,24 @@ func (s *Script) shellLines(sh *Shell, set *settings) error {
 			continue
 		}
 		if err := set.command(line); err != nil {
-			return s.errorf(sh.Pos, "shell line %q: %v", line, err)
+			return s.errorf(s.commandPos(sh, strings.Fields(line)[0]), "shell line %q: %v", line, err)
 		}
 	}
 	return nil
+}
+
+// commandPos is where in a backquoted text a command stands that begins with the given word.
+func (s *Script) commandPos(sh *Shell, word string) Pos {
+	for n := range strings.Count(sh.Text, "\n") + 1 {
+		line, from := s.line(sh.Pos.Line+n), 0
+		if n == 0 {
+			from = sh.Pos.Col // behind the backquote
+		}
+		if i := strings.Index(line[min(from, len(line)):], word); i >= 0 {
+			return Pos{Line: sh.Pos.Line + n, Col: from + i + 1}
+		}
+	}
+	return sh.Pos
 }
 
 var (
