@@ -1,9 +1,15 @@
 package stack
 
 import (
+	"context"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"net"
+	"net/netip"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -11,6 +17,8 @@ import (
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 	"gvisor.dev/gvisor/pkg/tcpip/faketime"
+	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"github.com/catflap/catflap/internal/packet"
 )
@@ -27,6 +35,8 @@ type far struct {
 	sack     bool
 	wnd      uint16
 	seq, ack uint32 // the peer's next number, and the stack's first
+
+	again uint64 // segments with data or a FIN that were sent again
 }
 
 // mss is the payload of the stack's segments to far: less than the 1400 that it offers by
@@ -161,19 +171,29 @@ func (p *far) tell(ev Event) string {
 			s = fmt.Sprintf("%d+%d", off, n)
 		}
 	}
-	if ev.Packet.Retransmit != "" {
-		s += " " + string(ev.Packet.Retransmit)
+	switch c := ev.Packet.Retransmit; c {
+	case "":
+		return s
+	default:
+		p.again++
+		fallthrough
+	case CauseSYN, CauseKeepalive, CauseZeroWnd:
+		return s + " " + string(c)
 	}
-	return s
 }
 
-// after lets time pass, until something happens.
-func (p *far) after(d time.Duration) []string {
-	p.t.Helper()
+// pass lets time pass.
+func (p *far) pass(d time.Duration) {
 	const step = time.Millisecond
 	for ; d > 0; d -= step {
 		p.clock.Advance(min(d, step))
 	}
+}
+
+// after lets time pass, and waits for what happens then.
+func (p *far) after(d time.Duration) []string {
+	p.t.Helper()
+	p.pass(d)
 	for range 500 {
 		if out := p.drain(); out != nil {
 			time.Sleep(2 * time.Millisecond) // timers run in goroutines of their own
@@ -358,8 +378,94 @@ func TestCauses(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/IPv%d", name, map[bool]int{false: 4, true: 6}[v6]), func(t *testing.T) {
 				p := newFar(t, v6, r.sack, r.cfg, PacketEvents)
 				r.do(p)
+				if n := p.c.Info().TCP.Retransmits; n != p.again {
+					t.Errorf("netstack counts %d segments sent again, and %d had a cause", n, p.again)
+				}
 			})
 		}
+	}
+}
+
+// Two stacks on a bad link: no segment is sent again without a cause.
+func TestCausesUnderLoss(t *testing.T) {
+	const size = 1 << 18
+	for _, cfg := range []TCPConfig{{}, {NoRACK: true}, {NoRACK: true, NoSACK: true}} {
+		a, b := channel.New(1<<12, 1500, ""), channel.New(1<<12, 1500, "")
+		s := newStack(t, Config{TCP: cfg, Links: []Link{{Name: "a", Endpoint: a, Addrs: []netip.Prefix{pfx("10.9.0.1/24")}}}})
+		peer := newStack(t, Config{TCP: cfg, Links: []Link{{Name: "b", Endpoint: b, Addrs: []netip.Prefix{pfx("10.9.0.2/24")}}}})
+		var links sync.WaitGroup
+		ctx, cancel := context.WithCancel(t.Context())
+		carry := func(from, to *channel.Endpoint, seed uint64) {
+			random := rand.New(rand.NewPCG(seed, 0))
+			for {
+				pkt := from.ReadContext(ctx)
+				if pkt == nil {
+					return
+				}
+				if random.IntN(100) >= 3 {
+					in := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: pkt.ToBuffer()})
+					to.InjectInbound(pkt.NetworkProtocolNumber, in)
+					in.DecRef()
+				}
+				pkt.DecRef()
+			}
+		}
+		links.Go(func() { carry(a, b, 1) })
+		links.Go(func() { carry(b, a, 2) })
+		l, err := peer.Listen("tcp4", ":80")
+		must(t, err)
+		sub := s.SubscribeWith(t.Context(), SubscribeConfig{Buffer: 1 << 16, Kinds: AllEvents})
+		var got atomic.Int64
+		links.Go(func() {
+			if c, err := l.Accept(); err == nil {
+				n, _ := io.Copy(io.Discard, c)
+				got.Store(n)
+				c.Close()
+			}
+		})
+		c, err := s.Dial("tcp4", "10.9.0.2:80")
+		must(t, err)
+		if _, err := c.Write(make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(20 * time.Second); c.(*TCPConn).Info().SendQ > 0 && time.Now().Before(deadline); {
+			time.Sleep(5 * time.Millisecond)
+		}
+		time.Sleep(10 * watchInterval)
+		info := c.(*TCPConn).Info()
+		c.Close()
+		causes := map[Cause]uint64{}
+		var sample SampleEvent
+		for len(sub.Events()) > 0 {
+			switch ev := <-sub.Events(); {
+			case ev.Packet != nil && ev.Packet.Out && ev.Packet.FD == info.FD:
+				causes[ev.Packet.Retransmit]++
+			case ev.Sample != nil && ev.Sample.FD == info.FD:
+				sample = *ev.Sample
+			}
+		}
+		delete(causes, "")
+		delete(causes, CauseSYN)
+		var again uint64
+		for _, n := range causes {
+			again += n
+		}
+		if again == 0 || again != info.TCP.Retransmits || sub.Dropped() > 0 {
+			t.Errorf("%+v: %d segments with a cause (%v), netstack counts %d; %d events lost", cfg, again, causes, info.TCP.Retransmits, sub.Dropped())
+		}
+		if sample.RTO != info.TCP.RTO || sample.SRTT != info.TCP.RTT || sample.Cwnd != int(info.TCP.SndCwnd) || sample.InFlight != 0 || sample.Unsent != 0 {
+			t.Errorf("%+v: last sample %+v, TCP_INFO %+v", cfg, sample, info.TCP)
+		}
+		for deadline := time.Now().Add(20 * time.Second); got.Load() == 0 && time.Now().Before(deadline); {
+			time.Sleep(5 * time.Millisecond)
+		}
+		if got.Load() != size {
+			t.Errorf("%+v: %d bytes arrived of %d", cfg, got.Load(), size)
+		}
+		sub.Close()
+		l.Close()
+		cancel()
+		links.Wait()
 	}
 }
 

@@ -485,6 +485,7 @@ func (k *socket) send(p tcpip.Payloader, to netip.AddrPort, flags int) (int, err
 		return 0, k.takeError()
 	}
 	n, terr := k.ep.Write(p, opts)
+	k.s.events.touched(k)
 	if terr != nil {
 		err := errnoOf(terr)
 		if err == syscall.EPIPE {
@@ -558,6 +559,7 @@ func (k *socket) shutdown(how int) error {
 		k.readShut.Store(true)
 	}
 	err := errnoOf(k.ep.Shutdown(f))
+	k.s.events.touched(k)
 	if err == nil {
 		k.wq.Notify(waiter.EventHUp | waiter.ReadableEvents | waiter.WritableEvents)
 	}

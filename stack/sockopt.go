@@ -130,6 +130,7 @@ func (y *Sys) Getsockopt(fd, level, name int) (any, error) {
 
 func (k *socket) setsockopt(level, name int, value any) error {
 	err := k.setOption(level, name, value)
+	k.s.events.touched(k)
 	if st := k.tcpState(); err == nil && k.stream() && (st.unconnected() || st == tcpState(tcp.StateListen)) {
 		k.mu.Lock()
 		k.options = slices.DeleteFunc(slices.Clone(k.options), func(o option) bool { return o.level == level && o.name == name })

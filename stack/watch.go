@@ -117,6 +117,21 @@ func (h *hub) sent(g sent) {
 	}
 }
 
+// touched is called when an application has done to a socket what netstack may not
+// send a segment for.
+func (h *hub) touched(k *socket) {
+	if !h.on(SampleEvents | TimerEvents) {
+		return
+	}
+	if e, ok := k.ep.(*tcp.Endpoint); ok {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if w := h.watched[e]; w != nil {
+			w.stale = true
+		}
+	}
+}
+
 // received is called by netstack after it has processed a segment for e, with e's lock held.
 func (h *hub) received(e *tcp.Endpoint) {
 	if !h.on(segmentEvents) {
@@ -127,6 +142,7 @@ func (h *hub) received(e *tcp.Endpoint) {
 	defer h.mu.Unlock()
 	if w := h.watchLocked(e); w != nil {
 		h.lookLocked(w, sent{})
+		w.stale = h.on(SampleEvents | TimerEvents) // netstack sets timers when it has taken all that came
 	}
 }
 
@@ -271,7 +287,6 @@ func readTimers(e *tcp.Endpoint, snd unsafe.Pointer) (t [timers]timer) {
 		if timeWaitTimer.ok {
 			t[timerTimeWait] = ourTimer(*at[tcpip.Timer](timeWaitTimer, e))
 		}
-		return t
 	case tcp.StateSynSent, tcp.StateSynRecv:
 		if handshakeOf.ok && backoffOf.ok && backoffTimer.ok {
 			if h := *at[unsafe.Pointer](handshakeOf, e); h != nil {
