@@ -74,8 +74,11 @@ func New(t testing.TB, opts Options) *Lab {
 	if l.opts.MTU == 0 {
 		l.opts.MTU = tun.DefaultMTU
 	}
-	var err error
-	if l.seed, err = chooseSeed(opts.Seed); err != nil {
+	err := checkMTU(l.opts.MTU)
+	if err == nil {
+		l.seed, err = chooseSeed(opts.Seed)
+	}
+	if err != nil {
 		t.Fatalf("lab: %v", err)
 	}
 	if l.virtual != nil {

@@ -66,12 +66,16 @@ func netemError(text string, err error) error {
 // MTU sets the link's MTU in bytes.
 func MTU(bytes int) LinkOption {
 	return func(c *linkConfig) error {
-		if bytes < tun.MinMTU || bytes > tun.MaxMTU {
-			return fmt.Errorf("mtu %d: a link's MTU is %d to %d bytes", bytes, tun.MinMTU, tun.MaxMTU)
-		}
 		c.mtu = bytes
-		return nil
+		return checkMTU(bytes)
 	}
+}
+
+func checkMTU(bytes int) error {
+	if bytes < tun.MinMTU || bytes > tun.MaxMTU {
+		return fmt.Errorf("mtu %d: a link's MTU is %d to %d bytes", bytes, tun.MinMTU, tun.MaxMTU)
+	}
+	return nil
 }
 
 // Link joins two nodes. Unless an end is a switch it is a subnet of its own: the n-th one of the lab, counted from 0, has
@@ -227,10 +231,14 @@ func (k *Link) apply(s impair.Setting) error {
 	return s.Apply(k.impair)
 }
 
-// Set changes how the link is impaired, as Netem says it; a rule is added. What is wrong with the text ends the test.
+// Set changes how the link is impaired, as Netem says it; a rule is added. The empty text turns settings of both directions off,
+// and leaves rules. What is wrong with the text ends the test.
 func (k *Link) Set(text string) {
 	k.lab.t.Helper()
-	s, err := impair.ParseSetting(text)
+	s, err := impair.Setting{Dirs: []impair.Direction{impair.In, impair.Out}}, error(nil)
+	if text != "" {
+		s, err = impair.ParseSetting(text)
+	}
 	if err == nil {
 		err = k.apply(s)
 	}

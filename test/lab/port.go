@@ -3,6 +3,7 @@ package lab
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -94,8 +95,20 @@ func (p *port) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *nets
 	p.bytes += len(data)
 	if !p.busy {
 		p.busy = true
-		p.link.lab.clock.AfterFunc(0, p.deliver)
+		p.link.lab.clock.AfterFunc(p.latency(), p.deliver)
 	}
+}
+
+// minLatency is what a link without delay takes in virtual time. No wire is without; and netstack's RACK, which tells by time
+// which segments are lost, sends again and again without end when a round trip takes none at all.
+const minLatency = time.Microsecond
+
+// latency is how long a packet takes to the node once it is out of the cable.
+func (p *port) latency() time.Duration {
+	if p.link.lab.virtual == nil || p.link.impair.Spec(p.link.outOf(1-p.end)).Delay.Time > 0 {
+		return 0
+	}
+	return minLatency
 }
 
 // deliver hands on what waits: in virtual time one packet, else all.
