@@ -40,7 +40,9 @@ func (t *Tracker) Format(p Packet) string {
 		if ack {
 			b.ack = p.TCP.Ack - 1 // the peer's SYN is one before the first acknowledgment
 		}
-		t.learn(out, b)
+		if ack || t.RelativeSYN { // from a SYN alone tcpdump learns nothing
+			t.learn(out, b)
+		}
 		if syn && t.RelativeSYN {
 			return p.text(b.seq, b.ack)
 		}
