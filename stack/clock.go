@@ -7,18 +7,33 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 )
 
-// timedClock is the clock that netstack gets: its timers can say when they fire.
-type timedClock struct{ tcpip.Clock }
+// timedClock is the clock of a stack and its netstack: its timers can say when
+// they fire, and are kept in a wheel if there is one.
+type timedClock struct {
+	tcpip.Clock
+	wheel *wheel // nil: Clock is not the system's
+}
 
 // AfterFunc implements tcpip.Clock.
 func (c timedClock) AfterFunc(d time.Duration, f func()) tcpip.Timer {
+	if c.wheel != nil {
+		return c.wheel.afterFunc(d, f)
+	}
 	t := &timedTimer{clock: c.Clock}
 	t.at.Store(t.after(d))
 	t.Timer = c.Clock.AfterFunc(d, f)
 	return t
 }
 
-// timedTimer is a timer that knows when it fires.
+// A leftTimer knows when it fires.
+type leftTimer interface {
+	tcpip.Timer
+	left() time.Duration // 0 if it has fired
+}
+
+var _, _ leftTimer = (*timedTimer)(nil), (*wheelTimer)(nil)
+
+// timedTimer is a leftTimer of any clock.
 type timedTimer struct {
 	tcpip.Timer
 	clock tcpip.Clock

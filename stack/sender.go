@@ -121,7 +121,7 @@ func runningTimer(e *tcp.Endpoint, clock tcpip.Clock) *Timer {
 	now := clock.NowMonotonic()
 	if e.EndpointState() == tcp.StateTimeWait {
 		if timeWaitTimer.ok {
-			if t, ok := (*(*tcpip.Timer)(timeWaitTimer.in(unsafe.Pointer(e)))).(*timedTimer); ok {
+			if t, ok := (*(*tcpip.Timer)(timeWaitTimer.in(unsafe.Pointer(e)))).(leftTimer); ok {
 				return &Timer{Name: "timewait", Expires: t.left()}
 			}
 		}

@@ -59,7 +59,7 @@ type Config struct {
 // same time from many goroutines.
 type Stack struct {
 	ns        *stack.Stack
-	clock     tcpip.Clock
+	clock     timedClock
 	log       *slog.Logger
 	tcp       *tcpProtocol
 	lo        *link
@@ -91,10 +91,11 @@ func New(cfg Config) (*Stack, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	clock := timedClock{Clock: cfg.Clock}
 	if cfg.Clock == nil {
-		cfg.Clock = tcpip.NewStdClock()
+		clock = timedClock{tcpip.NewStdClock(), newWheel()}
 	}
-	s := &Stack{clock: cfg.Clock, log: cfg.Logger, fwd: cfg.Forwarding, unguarded: cfg.NoGuards, done: make(chan struct{})}
+	s := &Stack{clock: clock, log: cfg.Logger, fwd: cfg.Forwarding, unguarded: cfg.NoGuards, done: make(chan struct{})}
 	s.start = s.clock.Now()
 	s.links.Store(new([]*link))
 	s.v4.Store(newRPDB(IPv4))
@@ -102,7 +103,7 @@ func New(cfg Config) (*Stack, error) {
 	s.sys.init(s, cfg.MaxFDs)
 
 	opts := stack.Options{
-		Clock: timedClock{cfg.Clock},
+		Clock: s.clock,
 		// The routing policy database decides what is local; packets to local
 		// addresses go through lo, as in Linux.
 		HandleLocal: false,
@@ -244,6 +245,9 @@ func (s *Stack) Close() error {
 			l.Endpoint.Close()
 		}
 		s.ns.Wait()
+		if s.clock.wheel != nil {
+			s.clock.wheel.close()
+		}
 	})
 	return nil
 }
