@@ -101,6 +101,7 @@ func New(cfg Config) (*Stack, error) {
 	s.v4.Store(newRPDB(IPv4))
 	s.v6.Store(newRPDB(IPv6))
 	s.sys.init(s, cfg.MaxFDs)
+	cfg.TCP = cfg.TCP.withDefaults()
 
 	opts := stack.Options{
 		Clock: s.clock,
@@ -114,7 +115,7 @@ func New(cfg Config) (*Stack, error) {
 			ipv6.NewProtocolWithOptions(ipv6.Options{}),
 		},
 		TransportProtocols: []stack.TransportProtocolFactory{
-			s.newTCP, s.newUDP, icmp.NewProtocol4, icmp.NewProtocol6,
+			s.newTCP(cfg.TCP.Processors), s.newUDP, icmp.NewProtocol4, icmp.NewProtocol6,
 		},
 	}
 	if cfg.Rand != nil {
@@ -140,7 +141,7 @@ func New(cfg Config) (*Stack, error) {
 }
 
 func (s *Stack) configure(cfg Config) error {
-	if err := cfg.TCP.withDefaults().apply(s.ns); err != nil {
+	if err := cfg.TCP.apply(s.ns); err != nil {
 		return fmt.Errorf("stack: TCP configuration: %s", err)
 	}
 	// Register before the first link is attached: attaching starts delivery.

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"runtime"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -21,6 +22,7 @@ type TCPConfig struct {
 	TimeWait          time.Duration // default 60 s
 	SynRetries        int           // default 6; netstack keeps it and does not act on it: a SYN is given up after 127 s
 	Retries           int           // default 15
+	Processors        int           // goroutines that process segments; default half of GOMAXPROCS, at least 1, at most GOMAXPROCS
 }
 
 const (
@@ -65,6 +67,7 @@ func (c TCPConfig) withDefaults() TCPConfig {
 	def(&c.ReceiveBuffer, min(startTCPBuffer, c.ReceiveBufferMax))
 	def(&c.SynRetries, synRetries)
 	def(&c.Retries, dataRetries)
+	def(&c.Processors, max(1, runtime.GOMAXPROCS(0)/2))
 	if c.TimeWait == 0 {
 		c.TimeWait = timeWait
 	}

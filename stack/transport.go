@@ -30,10 +30,13 @@ type tcpProtocol struct {
 	pause                  sync.Mutex // one quiesce at a time
 }
 
-func (s *Stack) newTCP(ns *stack.Stack) stack.TransportProtocol {
-	p := tcp.NewProtocol(ns)
-	s.tcp = &tcpProtocol{TransportProtocol: p, SendBufSizeProto: p.(stack.SendBufSizeProto), queue: p.(queuer), s: s}
-	return s.tcp
+func (s *Stack) newTCP(processors int) stack.TransportProtocolFactory {
+	return func(ns *stack.Stack) stack.TransportProtocol {
+		p := tcp.NewProtocol(ns)
+		limitProcessors(p, processors)
+		s.tcp = &tcpProtocol{TransportProtocol: p, SendBufSizeProto: p.(stack.SendBufSizeProto), queue: p.(queuer), s: s}
+		return s.tcp
+	}
 }
 
 // QueuePacket is called by netstack's demultiplexer with its choice, ep.
