@@ -45,6 +45,10 @@ type Config struct {
 	TCP   stack.TCPConfig
 	Netem Netem
 
+	// AdaptProcs has the instance set GOMAXPROCS, between 1 and what it was, by how
+	// long goroutines wait. It is for a process that is nothing but catflap.
+	AdaptProcs bool
+
 	Logger *slog.Logger // if nil, nothing is logged
 }
 
@@ -53,6 +57,7 @@ type Instance struct {
 	dev     *tun.Device
 	netem   *impair.Link
 	record  *recording // nil if nothing is recorded
+	procs   *procs     // nil: GOMAXPROCS stays as it is
 	stack   *stack.Stack
 	server  *cats.Server
 	control *control.Server
@@ -76,6 +81,9 @@ func Start(cfg Config, dev *tun.Device) (*Instance, error) {
 		return nil, err
 	}
 	i.dev = dev
+	if cfg.AdaptProcs {
+		i.procs = startProcs()
+	}
 	i.serving.Go(func() {
 		select {
 		case <-dev.Done():
@@ -249,5 +257,8 @@ func (i *Instance) shut() error {
 		errs = append(errs, i.dev.Close())
 	}
 	i.serving.Wait()
+	if i.procs != nil {
+		i.procs.stop()
+	}
 	return errors.Join(errs...)
 }

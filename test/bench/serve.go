@@ -135,7 +135,7 @@ func startCatflap(a serveArgs) (*stack.Stack, error) {
 	for _, p := range a.HostAddrs {
 		peers = append(peers, p.Addr())
 	}
-	i, err := instance.Start(instance.Config{Addrs: a.Addrs, Peers: peers}, dev)
+	i, err := instance.Start(instance.Config{Addrs: a.Addrs, Peers: peers, AdaptProcs: true}, dev)
 	if err != nil {
 		return nil, err
 	}
