@@ -39,8 +39,7 @@ func flags(dir string) []chromedp.ExecAllocatorOption {
 // shared is one browser for all tests, which each have a profile of their own in it.
 var shared struct {
 	sync.Mutex
-	ctx   context.Context
-	close func()
+	ctx context.Context
 }
 
 func sharedBrowser(tb testing.TB) context.Context {
@@ -59,10 +58,11 @@ func sharedBrowser(tb testing.TB) context.Context {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	shared.ctx, shared.close = ctx, func() {
+	shared.ctx = ctx
+	atEnd = append(atEnd, func() {
 		stop()
 		os.RemoveAll(dir)
-	}
+	})
 	return ctx
 }
 

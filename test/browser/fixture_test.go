@@ -27,6 +27,7 @@ type fixture struct {
 	seq     uint64
 	rate    int // packets a second of an endless connection, number 100; 0: there is none
 	empty   bool
+	gap     int // events that are lost after a story's
 
 	mu      sync.Mutex
 	netemIn string
@@ -99,7 +100,13 @@ func (f *fixture) changing(do func(map[string]any) (any, error)) http.HandlerFun
 		json.NewDecoder(r.Body).Decode(&m)
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		f.changes = append(f.changes, fmt.Sprint(r.URL.Path, " ", m["dir"], " ", m["spec"], m["text"]))
+		asked := r.URL.Path
+		for _, k := range []string{"dir", "spec", "text"} {
+			if v, ok := m[k].(string); ok {
+				asked += " " + v
+			}
+		}
+		f.changes = append(f.changes, asked)
 		v, err := do(m)
 		switch {
 		case err != nil:
@@ -252,6 +259,9 @@ func (f *fixture) stream(w http.ResponseWriter, r *http.Request) {
 				}
 				send("batch", map[string]any{"conn": id, "events": append([]ev{}, s.events[sent:n]...), "reset": first})
 				sent, first = n, false
+			}
+			if f.gap > 0 && i == 2 {
+				send("batch", map[string]any{"conn": id, "events": []ev{}, "gap": f.gap})
 			}
 		}
 		if id == 100 {

@@ -7,14 +7,15 @@ import (
 	"go.uber.org/goleak"
 )
 
+// atEnd ends what tests share.
+var atEnd []func()
+
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
 	status := m.Run()
-	shared.Lock()
-	defer shared.Unlock()
-	if shared.close != nil {
-		shared.close()
+	for _, end := range atEnd {
+		end()
 	}
 	if err := goleak.Find(); err != nil && status == 0 {
 		os.Stderr.WriteString(err.Error() + "\n")

@@ -170,7 +170,7 @@ export class Controls {
     const key = JSON.stringify(n);
     if (key === this.key) return;
     this.key = key;
-    this.state.replaceChildren(...(n ? ['in', 'out'].map((d) => h('p', {}, h('b', {}, d), ' ', h('span', { class: n[d] ? 'mono on' : 'hint' }, n[d] || 'untouched'), n.stats?.[d] ? h('span', { class: 'hint' }, ` ${stats(n.stats[d])}`) : '')) : []));
+    this.state.replaceChildren(...(n ? ['in', 'out'].map((d) => h('p', {}, h('b', {}, d), ' ', h('span', { class: n[d] ? 'mono on' : 'hint', title: n[d] || null }, n[d]?.replace(/ (limit|seed) \S+/g, '') || 'untouched'), n.stats?.[d] ? h('span', { class: 'hint' }, ` ${stats(n.stats[d])}`) : '')) : []));
     this.rules.replaceChildren(...(n?.rules ?? []).map((r) => h('li', {}, h('span', { class: 'mono' }, r.text), h('span', { class: 'hint num' }, `${r.hits} hits`),
       can && h('button', { type: 'button', class: 'quiet', 'aria-label': `Remove the rule ${r.text}`, onclick: () => this.#remove(r.id) }, '✕'))));
     for (const r of n?.rules ?? []) {

@@ -1,7 +1,7 @@
 // The ladder diagram: what both sides sent, in order, with slanted arrows. Rows are made as events come and
 // drawn only where they can be seen. Only this side's moments are known, so the dot is on this side's lifeline.
 import { after, bytes, clamp, clip, count, duration, h, once, s, stamp, text } from './util.js';
-import { hover, model, view } from './model.js';
+import { hover, lost, model, view } from './model.js';
 import { fate, fit, kind, label, marks, sentence, short, title, why } from './words.js';
 
 const FOLD_MIN = 16; // routine events in a row before they become one: a short page's transfer stays whole
@@ -134,7 +134,7 @@ export class Ladder {
     }
     switch (e.k) {
       case 'p': this.#push({ kind: 'packet', i, t: e.t, e }); break;
-      case 'l': this.#push({ kind: e.action === 'drop' ? 'packet' : 'link', i, t: e.t, e }); break;
+      case 'l': this.#push({ kind: lost(e) ? 'packet' : 'link', i, t: e.t, e }); break;
       case 's': this.#push({ kind: 'state', i, t: e.t, e }); break;
       case 'c': this.#push({ kind: 'call', i, t: e.t, e }); break;
       case 't': this.#push({ kind: 'timer', i, t: e.t, e }); break;
@@ -145,8 +145,8 @@ export class Ladder {
   }
 
   #routine(e) {
-    if (e.k === 'c') return quiet.test(e.name) && !e.error;
-    if (e.k !== 'p' || e.retransmit || e.lost || e.drop || e.link?.some((l) => l.action !== 'delay')) return false;
+    if (e.k === 'c') return quiet.test(e.name) && (!e.error || e.error === 'EAGAIN');
+    if (e.k !== 'p' || e.retransmit || e.lost || e.drop || e.link?.some((l) => l.action !== 'delay' && l.action !== 'hold')) return false;
     const k = kind(e);
     return k === 'DATA' || k === 'ACK';
   }
@@ -355,11 +355,11 @@ export class Ladder {
     const { l, r, local, remote, wide } = this.geo;
     const y0 = 9, y1 = 9 + SLANT;
     const from = e.out ? local : remote, to = e.out ? remote : local;
-    const k = kind(e), lost = fate(e), gone = e.lost || (e.k === 'l' && e.action === 'drop');
-    const cls = ['arrow', k.toLowerCase(), e.plen ? 'carries' : '', e.retransmit ? 'again' : '', lost ? 'lost' : '', e.dup ? 'dup' : ''].join(' ');
+    const k = kind(e), end = fate(e), gone = e.lost || lost(e);
+    const cls = ['arrow', k.toLowerCase(), e.plen ? 'carries' : '', e.retransmit ? 'again' : '', end ? 'lost' : '', e.dup ? 'dup' : ''].join(' ');
     g.dataset.kind = k;
     if (e.retransmit) g.dataset.retransmit = e.retransmit;
-    if (lost) g.dataset.lost = lost;
+    if (end) g.dataset.lost = end;
     const part = gone ? 0.72 : 1; // a lost packet does not arrive
     const x1 = from + (to - from) * part, yy = y0 + (y1 - y0) * part, dir = Math.sign(to - from);
     g.append(s('line', { class: cls, x1: from, y1: y0, x2: x1 - (gone ? 0 : dir * 7), y2: yy - (gone ? 0 : 0.3) }));
@@ -373,7 +373,7 @@ export class Ladder {
     if (!gone || e.out) g.append(s('circle', { class: 'dot', cx: local, cy: e.out ? y0 : y1, r: 2.6 }));
     const angle = Math.atan2(SLANT, r - l) * 180 / Math.PI * (to > from ? 1 : -1);
     const [word, numbers] = label(e);
-    const extra = wide ? '' : [e.retransmit && `⟲ ${e.retransmit}`, lost].filter(Boolean).join(' ');
+    const extra = wide ? '' : [e.retransmit && `⟲ ${e.retransmit}`, end].filter(Boolean).join(' ');
     const room = Math.floor((r - l - 30) / this.char) - word.length - 1 - (extra ? extra.length + 3 : 0);
     g.append(s('text', { class: 'label', x: (l + r) / 2, y: (y0 + y1) / 2 - 4, 'text-anchor': 'middle', transform: `rotate(${angle.toFixed(2)} ${(l + r) / 2} ${(y0 + y1) / 2})` },
       s('tspan', { class: 'word' }, word), ` ${fit(numbers, room)}`,
@@ -382,7 +382,7 @@ export class Ladder {
     // Beside the lifeline of this side: what the packet is apart from its numbers.
     const notes = [];
     if (e.retransmit) notes.push([`⟲ again: ${e.retransmit}`, 'bad', why(e.retransmit)]);
-    if (lost) notes.push([`✕ ${lost}`, 'bad', lost]);
+    if (end) notes.push([`✕ ${end}`, 'bad', end]);
     if (marks(e)) notes.push([marks(e), 'note', marks(e)]);
     if (e.segs > 1) notes.push([`${e.segs} segments`, 'note', 'a super-packet that is cut on the wire']);
     const dot = e.out ? y0 : y1;
@@ -405,7 +405,7 @@ export class Ladder {
   draw_call(g, row, e) {
     const y = row.h / 2;
     g.append(s('path', { class: 'tick', d: `M${this.geo.local} ${y}h${this.#out() * 7}` }));
-    const t = s('text', { class: `call${e.error ? ' bad' : ''}`, x: this.#beside(11), y: y + 4, 'text-anchor': this.#anchor() },
+    const t = s('text', { class: `call${e.error && e.error !== 'EAGAIN' ? ' bad' : ''}`, x: this.#beside(11), y: y + 4, 'text-anchor': this.#anchor() },
       short(e, this.#space(11, this.mono)), s('title', {}, `${e.text}${e.dur ? `  took ${duration(e.dur)}` : ''}`));
     g.append(t);
   }
@@ -573,7 +573,7 @@ export class Ladder {
     svg.append(lines,
       s('text', { class: 'peer-name', x: l, y: y0 + 18, 'text-anchor': 'middle' }, this.left.textContent),
       s('text', { class: 'peer-name', x: r, y: y0 + 18, 'text-anchor': 'middle' }, this.right.textContent),
-      rows.map((row) => {
+      ...rows.map((row) => {
         const g = this.#row(row);
         g.setAttribute('class', `row ${row.kind}`);
         g.setAttribute('transform', `translate(0 ${row.y})`);

@@ -1,7 +1,7 @@
 // The page: which view is shown, what is heard, and what keys and buttons do.
 import { $, bytes, clamp, colour, count, duration, every, h, once, rate, text, themeChanged, toast } from './util.js';
 import { Stream, get, onTokenNeeded, setToken, tryToken } from './api.js';
-import { model, view } from './model.js';
+import { lost, model, view } from './model.js';
 import { Path, drawListeners, drawRoutes } from './overview.js';
 import { Sockets } from './sockets.js';
 import { Ladder } from './ladder.js';
@@ -18,7 +18,7 @@ import { saveSVG } from './svg.js';
 const path = new Path($('path'));
 const sockets = new Sockets($('sockets'), $('sockets-count'));
 const panel = new PacketPanel($('packet'));
-const ladder = new Ladder($('ladder'), { onOpen: (e) => panel.open(e), countOut: $('ladder-count'), follow: $('follow') });
+export const ladder = new Ladder($('ladder'), { onOpen: (e) => panel.open(e), countOut: $('ladder-count'), follow: $('follow') });
 const timeseq = new TimeSeq($('timeseq'), { onMoment: (t) => moment(t) });
 new Cwnd($('cwnd'));
 new RTT($('rtt'));
@@ -140,7 +140,7 @@ for (const what of ['batch', 'connections', 'overview', 'reset']) model.addEvent
 view.addEventListener('change', header);
 
 // Time: live, or a moment.
-const told = (e) => e.k === 'p' || e.k === 's' || e.k === 'c' || e.k === 't' || (e.k === 'l' && e.action === 'drop');
+const told = (e) => e.k === 'p' || e.k === 's' || e.k === 'c' || e.k === 't' || lost(e);
 
 function moment(t) { view.set({ time: t }); }
 
@@ -174,7 +174,7 @@ const scrubber = once(() => {
   const at = paused ? clamp((view.time - first) / (last - first), 0, 1) : 1;
   if (document.activeElement !== scrub || !paused) scrub.value = Math.round(at * 1000);
   const later = paused ? model.events.length - model.events.findLastIndex((e) => e.t <= view.time) - 1 : 0;
-  const words = paused ? `${(view.time - model.t0).toFixed(6)} s${later ? `, ${count(later)} later` : ''}` : 'live';
+  const words = paused ? `${(view.time - model.t0).toFixed(6)} s${later ? `, ${count(later)} later` : ''}` : typeof model.connection()?.closed === 'number' ? 'the end' : 'live';
   text($('scrub-time'), words);
   scrub.setAttribute('aria-valuetext', words);
   text($('pause'), paused ? 'Go on' : 'Pause');

@@ -8,6 +8,9 @@ export const MAX_CALLS = 200; // calls of no connection, as the server keeps the
 export const MAX_STATES = 100; // changes of one connection's state: eleven are many
 const SLACK = 1.1; // an array may grow this much over its bound before it is cut, so that cutting is rare
 
+/** lost reports whether the link has not let a packet through. */
+export const lost = (e) => e.k === 'l' && (e.action === 'drop' || e.action === 'reset' || e.action === 'toobig');
+
 class Model extends EventTarget {
   info = null;
   overview = null;
@@ -79,10 +82,11 @@ class Model extends EventTarget {
 
   #batch({ events, gap }) {
     const first = events[0];
-    if (!this.began && first) {
+    // Time counts from the first event that is shown, or, where the beginning is not kept, from the opening.
+    const shown = this.began ? null : events.find((e) => e.k !== 'l' || lost(e));
+    if (shown) {
       this.began = true;
-      const opened = this.connection()?.opened;
-      this.t0 = opened === undefined ? first.t : Math.min(opened, first.t);
+      this.t0 = shown.flags?.includes('S') ? shown.t : Math.min(this.connection()?.opened ?? shown.t, shown.t);
     }
     if (gap) {
       this.totals.gaps += gap;
@@ -126,12 +130,15 @@ class Model extends EventTarget {
   #link(e) {
     const i = e.of ? this.indexOf(e.of) : -1;
     if (i < 0) {
-      if (e.action !== 'delay') this.events.push(e);
+      if (e.action !== 'delay' && e.action !== 'hold') this.events.push(e);
       return;
     }
     const p = this.events[i];
     (p.link ??= []).push(e);
-    if (e.action === 'drop') {
+    if (lost(e) && e.plen < p.plen) { // one segment of a super-packet
+      this.events.push(e);
+      this.tell('lost', this.base + i);
+    } else if (lost(e)) {
       p.lost = e.why || 'the link';
       this.tell('lost', this.base + i);
     }

@@ -39,17 +39,20 @@ export class Path {
       const per = (k) => (b && dt > 0 && p[k] !== undefined ? Math.max(0, (p[k] - (b[k] ?? 0)) / dt) : 0);
       return { ...p, inRate: per('in'), outRate: per('out') };
     });
+    // The way out does not pass the lookup: what leaves the descriptors goes past it.
+    const i = path.findIndex((p) => p.id === 'lookup');
+    if (i >= 0 && path[i + 1]) path[i].outRate = path[i + 1].outRate;
     const narrow = w < NARROW;
     const key = `${w} ${path.map((p) => `${p.id}${p.name}${lines(p).length}`)}`;
     if (key !== this.key) {
       this.key = key;
       this.parts = narrow ? this.#down(path, w) : this.#across(path, w);
     }
-    path.forEach((p, i) => this.#write(p, this.parts[i], i));
+    path.forEach((p, i) => this.#write(p, path[i + 1], this.parts[i]));
     text(this.spoken, path.map((p) => `${p.name ?? p.id}: ${lines(p).map(([l]) => l).join(', ')}`).join('; '));
   }
 
-  #write(p, part, i) {
+  #write(p, next, part) {
     if (!part) return;
     lines(p).forEach(([line, kind], j) => {
       const t = part.lines[j];
@@ -57,11 +60,11 @@ export class Path {
       text(t, clip(line, part.room));
       t.setAttribute('class', `line ${kind}`);
     });
-    if (part.inRate) {
-      text(part.inRate, rate(p.inRate));
-      text(part.outRate, rate(p.outRate));
-      part.inLane.classList.toggle('flows', p.inRate > 0);
-      part.outLane.classList.toggle('flows', p.outRate > 0);
+    if (part.inRate) { // the lanes to the next step: what reaches it, and what leaves it
+      text(part.inRate, rate(next.inRate));
+      text(part.outRate, rate(next.outRate));
+      part.inLane.classList.toggle('flows', next.inRate > 0);
+      part.outLane.classList.toggle('flows', next.outRate > 0);
     }
   }
 
@@ -139,7 +142,7 @@ const netemState = (n) => (n.in || n.out || n.rules?.length ? 'on' : 'off');
 // lines are what is written beneath a step: [text, kind].
 function lines(p) {
   const list = [];
-  if (p.in || p.out) list.push([`↓ ${count(p.in ?? 0)}  ↑ ${count(p.out ?? 0)}`, 'total']);
+  if (p.in || p.out) list.push([p.id === 'lookup' ? `↓ ${count(p.in ?? 0)}` : `↓ ${count(p.in ?? 0)}  ↑ ${count(p.out ?? 0)}${p.id === 'app' ? ' calls' : ''}`, 'total']);
   if (p.in_bytes) list.push([`↓ ${bytes(p.in_bytes)}`, 'soft']);
   if (p.out_bytes) list.push([`↑ ${bytes(p.out_bytes)}`, 'soft']);
   for (const [what, n] of Object.entries(p.did ?? {})) if (n) list.push([`${count(n)} ${what}`, 'soft']);
@@ -147,7 +150,10 @@ function lines(p) {
   return list;
 }
 
-/** Routes writes the rules and routes as ip(8) prints them. */
+// The tables in the order of the rules that name them.
+const order = (table) => ['local', 'main', 'default'].indexOf(table) + 1 || 9;
+
+/** drawRoutes writes the rules and routes as ip(8) prints them. */
 export function drawRoutes(box) {
   const o = model.overview;
   if (!o) return;
@@ -159,7 +165,7 @@ export function drawRoutes(box) {
   box.replaceChildren(
     ...[['ip rule', o.rules], ['ip -6 rule', o.rules6]].filter(([, list]) => list?.length).flatMap(([name, list]) => [h('h3', {}, name),
       h('ul', { class: 'mono-list' }, list.map((r) => h('li', {}, r.replace(/\s+/g, ' ').trim())))]),
-    ...[...tables].flatMap(([name, list]) => [h('h3', {}, `ip route show table ${name}`), h('ul', { class: 'mono-list' }, list.map((t) => h('li', {}, t)))]));
+    ...[...tables].sort(([a], [b]) => order(a) - order(b)).flatMap(([name, list]) => [h('h3', {}, `ip route show table ${name}`), h('ul', { class: 'mono-list' }, list.map((t) => h('li', {}, t)))]));
 }
 
 /** drawListeners writes the sockets that wait for connections, with their queues. */

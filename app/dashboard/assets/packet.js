@@ -73,7 +73,7 @@ export class PacketPanel {
     const parts = [];
     if (p.decision?.length) {
       parts.push(h('h3', {}, p.out ? 'How it was sent' : 'How it was delivered'),
-        h('ol', { class: 'chain', id: 'chain' }, p.decision.map((d) => h('li', { class: d.step }, h('b', {}, stepNames[d.step] ?? d.step), ' ', d.text))));
+        h('ol', { class: 'chain', id: 'chain' }, p.decision.map((d) => h('li', { class: d.step }, h('b', {}, stepNames[d.step] ?? d.step), ' ', d.text.replace(/^table /, '')))));
     }
     const fields = p.fields ?? [], data = (p.hex ?? '').match(/../g) ?? [];
     const per = this.box.clientWidth < NARROW ? PER_LINE / 2 : PER_LINE;

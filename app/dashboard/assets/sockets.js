@@ -23,8 +23,8 @@ const was = [
   { key: 'state', name: 'State', cell: (r) => stateCell(r.closed === null ? r.state : 'CLOSED') },
   { key: 'remote', name: 'Peer', cls: 'mono', cell: (r) => r.remote },
   { key: 'local', name: 'Local', cls: 'mono opt', cell: (r) => r.local },
-  { key: 'role', name: 'We are', cls: 'opt', cell: (r) => r.role },
-  { key: 'opened', name: 'Opened at', cls: 'num opt', cell: (r) => `${r.opened.toFixed(3)} s` },
+  { key: 'role', name: 'Role', cls: 'opt', cell: (r) => r.role },
+  { key: 'opened', name: 'Opened', cls: 'num opt', cell: (r) => `${r.opened.toFixed(3)} s` },
   { key: 'life', name: 'Lasted', cls: 'num', cell: (r) => (r.closed === null ? 'open' : duration(r.closed - r.opened)) },
   { key: 'packets', name: 'Packets', cls: 'num opt', cell: (r) => count(r.packets) },
   { key: 'rx', name: 'Received', cls: 'num opt', cell: (r) => bytes(r.rx) },
@@ -143,10 +143,15 @@ export class Sockets {
 
 const tall = (el, px) => { el.style.height = `${px}px`; return el; };
 
+/** server is the listener that a request should go to: the lowest port, as the page's own may be there too. */
+export function server() {
+  const port = (l) => Number(l.local.replace(/.*:/, ''));
+  return model.overview?.listeners?.filter((l) => l.proto === 'tcp').sort((a, b) => port(a) - port(b))[0];
+}
+
 /** address is a URL of the stack's own server. */
 export function address() {
-  const listener = model.overview?.listeners?.find((l) => l.proto === 'tcp')?.local ?? '';
-  const at = listener.match(/^(.*):(\d+)$/);
+  const at = server()?.local.match(/^(.*):(\d+)$/);
   const port = at?.[2] ?? '80';
   let host = at?.[1] ?? '*';
   if (['*', '[::]', '0.0.0.0', ''].includes(host)) host = (model.info?.stack?.addrs?.[0] ?? '10.9.0.2').replace(/\/.*/, '');

@@ -5,7 +5,7 @@ import { model } from './model.js';
 import { Plot, span } from './plot.js';
 import uPlot from './vendor/uPlot.esm.js';
 
-const ENDLESS = 1 << 20; // segments; an ssthresh this high is "not set yet"
+const ENDLESS = 1 << 20; // segments; an ssthresh this high, or 0, is "not set yet"
 
 const stepped = uPlot.paths.stepped({ align: 1 });
 const line = (name, more) => ({ paths: stepped, stroke: () => colour(name), width: 1.5, points: { show: false }, ...more });
@@ -54,7 +54,7 @@ export class Cwnd extends Plot {
     for (const m of model.samples) {
       t.push(m.t - model.t0);
       flight.push(m.mss ? m.inflight / m.mss : null);
-      ssthresh.push(m.ssthresh < ENDLESS ? m.ssthresh : null);
+      ssthresh.push(m.ssthresh > 0 && m.ssthresh < ENDLESS ? m.ssthresh : null);
       cwnd.push(m.cwnd);
     }
     this.top = highest([flight, ssthresh, cwnd], span.range(), t);

@@ -49,9 +49,11 @@ export function saveSVG(svg, name, background) {
   holder.append(svg);
   document.body.append(holder);
   for (const el of svg.querySelectorAll('*')) {
-    const style = getComputedStyle(el);
+    const style = getComputedStyle(el), above = el.parentElement === svg ? null : getComputedStyle(el.parentElement);
     for (const p of properties) {
-      if (!el.hasAttribute(p) || style[p]) el.setAttribute(p, style.getPropertyValue(p));
+      const value = style.getPropertyValue(p);
+      if (p === 'opacity' ? value !== '1' : value !== above?.getPropertyValue(p)) el.setAttribute(p, value); // all else is inherited
+      else el.removeAttribute(p);
     }
     el.removeAttribute('class');
     el.removeAttribute('role');

@@ -1,7 +1,7 @@
 // The time-sequence graph, in tcptrace's conventions: segments as vertical arrows, R for what is sent again,
 // the green line of acknowledgements, the yellow line of what the receiver allows, purple SACK blocks.
 import { after, bytes, colour, count, h, stamp } from './util.js';
-import { model, view } from './model.js';
+import { lost as gone, model, view } from './model.js';
 import { Plot, span } from './plot.js';
 import { Pen } from './svg.js';
 
@@ -65,13 +65,13 @@ export function paint(pen, { x, y, unit, range, out, bottom, top }) {
   };
   for (let i = i0; i < i1; i++) {
     const p = events[i];
-    if (!p.flags || (p.k === 'l' && p.action !== 'drop')) continue;
+    if (!p.flags || (p.k === 'l' && !gone(p))) continue;
     if (p.out === out) {
       if (p.retransmit && p.plen) again.push(p);
       if (p.lost || p.drop || p.k === 'l') lost.push(p);
       const mark = /S/.test(p.flags) ? 'SYN' : /F/.test(p.flags) ? 'FIN' : /R/.test(p.flags) ? 'RST' : '';
       if (mark) flags.push([p, mark]);
-      if (!p.plen || p.retransmit) continue;
+      if (!p.plen || p.retransmit || (p.k === 'l' && p.of)) continue;
       const px = Math.round(x(p.t - t0)), y0 = y(rel(p)), y1 = y(rel(p) + p.plen);
       if (px === column && Math.abs(y0 - hi) < 2 * unit) { hi = y1; continue; }
       flush();

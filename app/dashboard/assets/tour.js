@@ -3,7 +3,7 @@
 import { $, bytes, count, duration, h, stamp } from './util.js';
 import { get } from './api.js';
 import { model, view } from './model.js';
-import { address } from './sockets.js';
+import { address, server } from './sockets.js';
 
 const closes = new Set(['close', 'shutdown']);
 const first = (fn) => model.events.find(fn);
@@ -11,13 +11,11 @@ const isPacket = (e, out, test) => e.k === 'p' && e.out === out && !e.retransmit
 const at = (e) => `${stamp(e.t - model.t0)} s`;
 const code = (s) => h('code', {}, s);
 
-// The call that set up the listener that the story is about: the newest that is still listening.
+// The call that set up the listener that the story is about.
 function setup(name) {
-  const listener = model.calls.findLast((c) => c.name === 'listen' && !c.error);
-  const fd = listener?.text?.match(/^listen\((\d+)/)?.[1];
-  if (name === 'listen') return listener;
-  if (name === 'socket') return model.calls.findLast((c) => c.name === 'socket' && String(c.ret) === fd);
-  return model.calls.findLast((c) => c.name === name && !c.error && (!fd || c.text?.startsWith(`${name}(${fd},`)));
+  const fd = server()?.fd;
+  if (name === 'socket') return model.calls.findLast((c) => c.name === 'socket' && c.ret === fd);
+  return model.calls.findLast((c) => c.name === name && !c.error && c.text.startsWith(`${name}(${fd},`));
 }
 
 const syn = () => first((e) => isPacket(e, false, (f) => f.includes('S') && !f.includes('.')));

@@ -1,6 +1,6 @@
 // How TCP's things are called on this page, in one place.
-import { bytes, clip, count, duration } from './util.js';
-import { view } from './model.js';
+import { clip, count, duration } from './util.js';
+import { lost, view } from './model.js';
 
 /** kind is what a segment is, in a word. Flags are tcpdump's letters. */
 export function kind(p) {
@@ -75,7 +75,7 @@ export const why = (cause) => causes[cause] ?? cause;
 
 /** fate is what became of a packet, if it is not simply arrival; '' otherwise. */
 export function fate(p) {
-  if (p.k === 'l' && p.action === 'drop') return `lost: ${p.why}`;
+  if (lost(p)) return `lost: ${p.why || p.action}`;
   if (p.lost) return `lost: ${p.lost}`;
   if (p.drop) return `dropped: ${p.drop}`;
   return '';
@@ -83,7 +83,7 @@ export function fate(p) {
 
 /** marks are what else the link did to a packet. */
 export function marks(p) {
-  const list = (p.k === 'l' ? [p] : p.link ?? []).filter((l) => l.action !== 'drop' && l.action !== 'delay');
+  const list = (p.k === 'l' ? [p] : p.link ?? []).filter((l) => !lost(l) && l.action !== 'delay' && l.action !== 'hold');
   return list.map((l) => (l.why && l.why !== l.action ? `${l.action}: ${l.why}` : l.action)).join(', ');
 }
 
@@ -103,18 +103,15 @@ export function sentence(e, t0) {
     case 's': return `${at}state ${e.from} to ${e.to}`;
     case 'c': return `${at}${e.text}${e.dur ? `, took ${duration(e.dur)}` : ''}`;
     case 't': return `${at}${e.name} timer fired`;
-    case 'gap': return `${at}${count(e.n)} events are missing here: the page did not keep up`;
+    case 'gap': return `${at}${count(e.n)} events are missing here: they came faster than they could be kept`;
   }
   return at;
 }
 
-/** short is a call without its buffers, for a narrow place. */
+/** short is a call in so many characters: its name, what of its arguments finds room, its result. */
 export function short(call, chars) {
-  const line = call.text ?? call.name;
-  if (line.length <= chars) return line;
-  const tail = line.match(/\) += .*$/)?.[0]?.replace(/ +/g, ' ') ?? '';
-  return tail.length + 12 < chars ? clip(line, chars - tail.length) + tail : clip(line, chars);
+  const [, head, result] = call.text.match(/^(.*)\) += (-?\w+(?: E[A-Z]+)?)/s) ?? [null, call.text, ''];
+  const tail = `) = ${result}`, line = head + (result && tail);
+  if (line.length <= chars || !result) return clip(line, chars);
+  return clip(head, Math.max(chars - tail.length, 8)) + tail;
 }
-
-/** amount is bytes in words, with the exact number. */
-export const amount = (n) => (n < 10_000 ? bytes(n) : `${bytes(n)} (${count(n)} bytes)`);
