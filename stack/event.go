@@ -11,6 +11,7 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
@@ -262,7 +263,7 @@ func (h *hub) on(k EventKinds) bool { return EventKinds(h.kinds.Load())&k != 0 }
 // wantLocked brings what is wanted up to date with the subscriptions.
 func (h *hub) wantLocked() {
 	var kinds EventKinds
-	snap := 0
+	snap := maxEventBytes // the stack reads the headers there
 	for sub := range h.subs {
 		kinds |= sub.cfg.Kinds
 		snap = max(snap, sub.cfg.Snap)
@@ -353,9 +354,10 @@ func (s *Stack) PublishLink(ev LinkEvent) {
 	if !h.on(LinkEvents) {
 		return
 	}
-	ev.Len = len(ev.Data)
-	ev.Data = slices.Clone(ev.Data[:min(ev.Len, int(h.snap.Load()))])
-	h.publish(Event{Link: &ev})
+	own := ev // ev stays on the stack
+	own.Len = len(ev.Data)
+	own.Data = slices.Clone(ev.Data[:min(own.Len, int(h.snap.Load()))])
+	h.publish(Event{Link: &own})
 }
 
 // tag goes with a packet through netstack, which keeps the owner of a packet
@@ -415,44 +417,58 @@ func (s *Stack) packetIn(l *link, proto tcpip.NetworkProtocolNumber, pkt *stack.
 	return ev
 }
 
-// packetOut returns the event of a packet, and the segment that it is if it is a
-// connection's.
-func (s *Stack) packetOut(l *link, pkt *stack.PacketBuffer) (*PacketEvent, sent) {
-	ev := &PacketEvent{Out: true, Dev: l.name, FD: -1}
-	snap := int(s.events.snap.Load())
-	for _, b := range pkt.AsSlices() {
-		ev.Len += len(b)
-		if room := snap - len(ev.Data); room > 0 {
-			ev.Data = append(ev.Data, b[:min(len(b), room)]...)
+// packetOut returns the event of a packet, nil if nobody wants it, and the segment that
+// it is if it is a connection's.
+func (s *Stack) packetOut(l *link, pkt *stack.PacketBuffer) (ev *PacketEvent, g sent) {
+	tp, th := pkt.TransportProtocolNumber, pkt.TransportHeader().Slice()
+	if s.events.on(PacketEvents) {
+		ev = &PacketEvent{Out: true, Dev: l.name, FD: -1}
+		snap := int(s.events.snap.Load())
+		for _, b := range pkt.AsSlices() {
+			ev.Len += len(b)
+			if room := snap - len(ev.Data); room > 0 {
+				ev.Data = append(ev.Data, b[:min(len(b), room)]...)
+			}
+		}
+		ev.GSO = segmentSize(pkt, ev.Len, ev.Data)
+		if len(th) == 0 && firstFragment(pkt) {
+			tp, th = transportOf(pkt.NetworkProtocolNumber, ev.Data)
 		}
 	}
-	tp, th := transportOf(pkt.NetworkProtocolNumber, ev.Data)
-	ev.GSO = segmentSize(pkt, ev.Len, ev.Data)
 	src, dst, ok := outboundAddrs(pkt)
 	if !ok || len(th) < 4 || tp != header.TCPProtocolNumber && tp != header.UDPProtocolNumber {
-		return ev, sent{}
+		return ev, g
 	}
 	t := FourTuple{
 		Src: netip.AddrPortFrom(dst, uint16(th[2])<<8|uint16(th[3])),
 		Dst: netip.AddrPortFrom(src, uint16(th[0])<<8|uint16(th[1])),
 	}
 	ep := s.ns.FindTransportEndpoint(pkt.NetworkProtocolNumber, tp, t.id(), l.id)
-	if e, ok := ep.(tcpip.Endpoint); ok {
-		if k := s.sys.byEndpoint(e); k != nil {
+	if ep, ok := ep.(tcpip.Endpoint); ok && ev != nil {
+		if k := s.sys.byEndpoint(ep); k != nil {
 			ev.FD = k.fd
 		}
 	}
 	e, ok := ep.(*tcp.Endpoint)
 	if !ok || e.EndpointState() == tcp.StateListen {
-		return ev, sent{}
+		return ev, g
 	}
-	ev.State = stateName(e.EndpointState())
 	s.events.observe(e)
-	g := sentBy(e, pkt)
+	g = sentBy(e, pkt)
+	var c Cause
 	if g.e != nil {
-		ev.Retransmit = s.events.sending(g)
+		c = s.events.sending(g)
+	}
+	if ev != nil {
+		ev.State, ev.Retransmit = stateName(e.EndpointState()), c
 	}
 	return ev, g
+}
+
+// firstFragment reports whether a packet is no later fragment of another.
+func firstFragment(pkt *stack.PacketBuffer) bool {
+	h := header.IPv4(pkt.NetworkHeader().Slice())
+	return pkt.NetworkProtocolNumber == ipv4.ProtocolNumber && len(h) >= header.IPv4MinimumSize && h.FragmentOffset() == 0
 }
 
 // segmentSize is the payload of each segment that a TCP super-packet of n bytes, of

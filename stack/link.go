@@ -213,6 +213,8 @@ func (l *link) dispose(pkt *stack.PacketBuffer) bool {
 	var g sent
 	if l.s.events.on(segmentEvents) {
 		ev, g = l.s.packetOut(l, pkt)
+	}
+	if ev != nil {
 		ev.Route, rt = l.s.explainRoute(q)
 	} else {
 		_, rt = l.s.decide(q, nil)

@@ -79,12 +79,19 @@ func (s *Stack) chooseTCP(ep stack.TransportEndpoint, id stack.TransportEndpoint
 	if !s.events.on(segmentEvents) {
 		return s.selectSocket(ep, t).ep
 	}
-	l := &SocketLookup{Tuple: t, FD: -1}
-	ep = s.explainSocket(ep, l)
+	var l *SocketLookup // of a packet that has an event
+	if _, ok := pkt.Owner.(*tag); ok {
+		l = &SocketLookup{Tuple: t, FD: -1}
+		ep = s.explainSocket(ep, l)
+	} else {
+		ep = s.selectSocket(ep, t).ep
+	}
 	if e, ok := ep.(*tcp.Endpoint); ok {
 		s.events.observe(e)
 	}
-	s.events.socketChosen(pkt, l)
+	if l != nil {
+		s.events.socketChosen(pkt, l)
+	}
 	return ep
 }
 
