@@ -72,6 +72,7 @@ func runInNamespace(ctx context.Context, e *env, f *instanceFlags, trace bool, a
 		return fmt.Errorf("run: %w", err)
 	}
 	defer ns.Close()
+	s.instance.AdaptProcs = true
 	i, err := instance.Start(s.instance, ns.Device())
 	if err != nil {
 		return fmt.Errorf("run: %w", err)

@@ -48,6 +48,7 @@ func serve(ctx context.Context, e *env, f *instanceFlags, trace bool) error {
 		dev.Close()
 		return fmt.Errorf("serve: %w", err)
 	}
+	s.instance.AdaptProcs = true
 	i, err := instance.Start(s.instance, dev)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
