@@ -39,7 +39,7 @@ type Recorder struct {
 	byKey   map[tuple]*connection // newest incarnations
 	byFD    map[int]*connection
 	waiting map[netip.AddrPort]*connection // not accepted yet, by remote address
-	open    list.List                      // of *connection, in the order of their ids
+	open    list.List                      // of *connection, the one that was heard of last at the end
 	done    list.List                      // of *connection, in the order of their end
 
 	hiddenPort uint16 // the dashboard's own on the stack, 0 if none
@@ -374,6 +374,9 @@ func (r *Recorder) keep(c *connection, e *entry) {
 	}
 	e.conn, e.lost = c, r.lost
 	c.active = e.at
+	if c.place != nil && !c.over {
+		r.open.MoveToBack(c.place)
+	}
 	if c.kept.len() >= c.limit {
 		r.drop(c)
 	}

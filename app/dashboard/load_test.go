@@ -1,0 +1,235 @@
+package dashboard
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/catflap/catflap/internal/packet"
+	"github.com/catflap/catflap/stack"
+)
+
+// heap is how many bytes are in use.
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// traffic feeds a recorder with the packets of many connections: a few busy ones, others that come and go.
+type traffic struct {
+	*story
+	n     int
+	busy  int // connections that have most of the packets
+	route stack.RouteLookup
+}
+
+func newTraffic(t testing.TB, r *Recorder, busy int) *traffic {
+	tr := &traffic{story: newStory(t), busy: busy}
+	tr.r, tr.now = r, r.start
+	tr.route.Tries = make([]stack.RouteTry, 2)
+	tr.shake()
+	return tr
+}
+
+// packet is the next one: of a busy connection nine times of ten.
+func (tr *traffic) packet(at time.Time) {
+	tr.n++
+	tr.now = at
+	port := uint16(40000 + tr.n%tr.busy)
+	g := seg{flags: packet.ACK, seq: 5001, ack: 1001, win: 900, payload: "some bytes of payload, which need not be kept"}
+	if tr.n%10 == 0 {
+		port = uint16(1024 + tr.n/10%30000)
+		g.flags = packet.SYN
+		g.seq = uint32(tr.n)
+	}
+	remote := tr.remote
+	tr.remote = netip.AddrPortFrom(client.Addr(), port)
+	b := g.bytes(tr.local, tr.remote)
+	tr.remote = remote
+	route := tr.route // a new one each time, as the stack's are
+	tr.add(stack.Event{Packet: &stack.PacketEvent{Out: true, Dev: "cat0", Len: len(b), Data: b, FD: 7, State: "ESTABLISHED", Route: &route}})
+	if tr.n%2 == 0 {
+		tr.add(stack.Event{Sample: &stack.SampleEvent{FD: 7, Local: tr.local, Remote: tr.remote, Cwnd: tr.n}})
+	}
+}
+
+// An hour of 5,000 packets a second, as fast as it goes, takes no more memory than its first minute.
+func TestMemoryIsBounded(t *testing.T) {
+	packets := 18_000_000 / 10 // six minutes; the limits are reached after seconds
+	if testing.Short() || raceEnabled {
+		packets /= 10
+	}
+	r := NewRecorder(epoch, false)
+	tr := newTraffic(t, r, 8)
+	before := heap()
+	var most, early uint64
+	for i := range packets {
+		tr.packet(epoch.Add(time.Duration(i) * 200 * time.Microsecond))
+		if i%(packets/6) == packets/6-1 {
+			most = max(most, heap()-before)
+			if early == 0 {
+				early = most
+			}
+		}
+	}
+	tr.check()
+	t.Logf("%d events kept in %.1f MB, %.1f MB early on", r.events, float64(most)/1e6, float64(early)/1e6)
+	if r.events != maxEvents || len(r.byID) != maxConnections {
+		t.Errorf("%d events are kept; the limits were not reached", r.events)
+	}
+	if most > 120e6 {
+		t.Errorf("%d bytes are in use", most)
+	}
+	if most > early+early/4 {
+		t.Errorf("memory grows: %d bytes, %d early on", most, early)
+	}
+}
+
+// At 5,000 packets a second, a page that reads misses nothing and is at most a moment behind.
+func TestPaceOfAPage(t *testing.T) {
+	w := newSite(t, func(c *Config) { c.OnDemand = true })
+	r := w.s.rec
+	tr := newTraffic(t, r, 1)
+	ch, stop := w.open(t.Context(), "?conn=1")
+	defer stop()
+	const rate, seconds = 5000, 3
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		begin := time.Now()
+		for n := 0; n < rate*seconds; {
+			for due := int(time.Since(begin).Seconds() * rate); n < due; n++ {
+				tr.packet(time.Now())
+			}
+			time.Sleep(2 * time.Millisecond)
+		}
+		tr.state(7, "ESTABLISHED", "CLOSED") // the mark of the end
+	})
+	defer wg.Wait()
+	seen := 0
+	var behind time.Duration
+	for m := range ch {
+		if m.name != "batch" {
+			continue
+		}
+		var b struct {
+			Gap    uint64
+			Events []struct {
+				K  string
+				T  float64
+				To string
+			}
+		}
+		if err := json.Unmarshal([]byte(m.data), &b); err != nil {
+			t.Fatal(err)
+		}
+		if b.Gap != 0 {
+			t.Errorf("a gap of %d", b.Gap)
+		}
+		if len(b.Events) > maxBatch {
+			t.Errorf("%d events in a batch", len(b.Events))
+		}
+		for _, e := range b.Events {
+			if e.K == "p" && e.T > 0 {
+				seen++
+				if late := time.Since(r.start) - time.Duration(e.T*1e9); seen > rate/2 {
+					behind = max(behind, late)
+				}
+			}
+			if e.To == "CLOSED" {
+				t.Logf("%d packets seen, at most %s behind", seen, behind.Round(time.Millisecond))
+				if want := rate * seconds * 9 / 10; seen < want {
+					t.Errorf("%d packets seen, want %d", seen, want)
+				}
+				if behind > time.Second {
+					t.Errorf("the page was %s behind", behind)
+				}
+				return
+			}
+		}
+	}
+	t.Error("the stream ended")
+}
+
+// A client that does not read is waited for by nobody, takes no memory, and finds a gap when it reads again.
+func TestClientThatDoesNotRead(t *testing.T) {
+	w := newSite(t, func(c *Config) { c.OnDemand = true })
+	tr := newTraffic(t, w.s.rec, 1)
+	c, err := net.Dial("tcp", w.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(c, "GET /api/stream?conn=1 HTTP/1.1\r\nHost: %s\r\n\r\n", w.addr)
+	eventually(t, "the stream has begun", func() bool { return len(w.s.streams) == 1 })
+	begin := time.Now()
+	before := heap()
+	for i := range 4 * maxConnEvents {
+		tr.packet(time.Now())
+		if i%1000 == 0 {
+			time.Sleep(5 * time.Millisecond) // the stream tries to send meanwhile
+		}
+	}
+	if took := time.Since(begin); took > answerTimeout/2 {
+		t.Fatalf("this machine is too slow: %s", took)
+	}
+	if grown := heap() - before; grown > 120e6 {
+		t.Errorf("%d bytes more are in use", grown)
+	}
+	// It reads again: first what was under way, then that something is missing.
+	c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		var b struct{ Gap uint64 }
+		if data, ok := strings.CutPrefix(lines.Text(), `data: {"conn":1`); ok && json.Unmarshal([]byte(`{"conn":1`+data), &b) == nil && b.Gap > 0 {
+			t.Logf("a gap of %d events", b.Gap)
+			return
+		}
+	}
+	t.Errorf("no gap was told: %v", lines.Err())
+}
+
+// A client that never reads again is let go.
+func TestClientThatNeverReads(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes as long as the timeout; run without -short")
+	}
+	t.Parallel()
+	w := newSite(t, func(c *Config) { c.OnDemand = true })
+	tr := newTraffic(t, w.s.rec, 1)
+	c, err := net.Dial("tcp", w.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "GET /api/stream?conn=1 HTTP/1.1\r\nHost: %s\r\n\r\n", w.addr)
+	eventually(t, "the stream has begun", func() bool { return len(w.s.streams) == 1 })
+	begin := time.Now()
+	for len(w.s.streams) > 0 {
+		if time.Since(begin) > 3*answerTimeout {
+			t.Fatal("the stream is still there")
+		}
+		for range 500 {
+			tr.packet(time.Now())
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Logf("let go after %s", time.Since(begin).Round(time.Millisecond))
+}
