@@ -97,8 +97,11 @@ func (f *flow) segment(pk *Packet) []byte {
 			f.remoteISN, f.haveRemote = h.seq, true
 		}
 	}
-	if t.Ack != nil {
+	switch {
+	case t.Ack != nil:
 		h.ack = f.toLocal(*t.Ack, syn)
+	case t.Flags&packet.ACK != 0: // "." without its number acknowledges 0, the initial number itself
+		h.ack = f.toLocal(0, syn)
 	}
 	if t.Win != nil {
 		h.win = *t.Win

@@ -170,6 +170,7 @@ func TestForms(t *testing.T) {
 		"poll waits": handshake + `+0...0.3 poll([{fd=4, events=POLLIN, revents=0}], 1, 300) = 0
 			+.5...0.55 poll([{fd=4, events=POLLIN, revents=POLLIN}], 1, 300) = 1
 			+.05 < P. 1:101(100) ack 1 win 65535`,
+		"an acknowledgment without a number, of a packet as large as GRO makes them": "--mss=1000\n" + handshake + "+.1 < . 1:10001(10000) win 320\n+0 > . 1:1(0) ack 10001\n",
 		"queues": handshake + `+.1 < P. 1:101(100) ack 1 win 65535
 			+0 > . 1:1(0) ack 101
 			+0 ioctl(4, SIOCINQ, [100]) = 0`,

@@ -134,11 +134,10 @@ func (set *settings) option(o Option, local, remote *string, prefix *int) error 
 		}
 		set.mtu = n
 	case "mss":
-		n, err := number(65535 - 40)
-		if err != nil || n == 0 {
+		// How large the segments are of which a larger packet to the stack is said to consist (GRO): it comes whole.
+		if n, err := number(65535); err != nil || n == 0 {
 			return fmt.Errorf("%q is not an MSS", o.Value)
 		}
-		set.mtu = n + 40
 	case "tolerance_usecs":
 		n, err := number(10_000_000)
 		if err != nil {
