@@ -3,17 +3,21 @@ package browser
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/catflap/catflap/internal/testenv"
 )
@@ -176,30 +180,312 @@ func (l *live) sh(tb testing.TB, script string) string {
 	return string(out)
 }
 
-// TestLiveLooks keeps pictures of the page with real traffic.
-func TestLiveLooks(t *testing.T) {
+// page shows the page, and waits until it hears from catflap: by default catflap records only while somebody looks.
+func (l *live) page(tb testing.TB, k look, url string) *tab {
+	tb.Helper()
+	p := openIn(tb, l.browser, k, url)
+	p.until("the stream", `document.getElementById('pulse').dataset.state === 'on' && !!document.querySelector('#path .step')`)
+	return p
+}
+
+// newest waits for a connection that was not there before a test did something, and shows it.
+func (p *tab) newest(known []int) (id int) {
+	p.Helper()
+	p.until("a new connection", fmt.Sprintf(`(async () => %s.connections.some((c) => !%s.includes(c.id)))()`, model, asJSON(known)))
+	id = eval[int](p, fmt.Sprintf(`(async () => %s.connections.filter((c) => !%s.includes(c.id))[0].id)()`, model, asJSON(known)))
+	p.visit(fmt.Sprintf("#/conn/%d", id))
+	p.until("its ladder", `document.querySelectorAll('#ladder .row.packet').length > 0`)
+	return id
+}
+
+// known are the connections that the page knows.
+func (p *tab) known() []int {
+	p.Helper()
+	return eval[[]int](p, `(async () => `+model+`.connections.map((c) => c.id))()`)
+}
+
+func asJSON(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // a list of numbers
+	}
+	return string(b)
+}
+
+// TestPageLoads: the same page comes over the kernel's loopback and over the userspace stack itself.
+func TestPageLoads(t *testing.T) {
 	l := serve(t)
-	p := openIn(t, l.browser, desktop, loopbackPage)
-	p.until("the stream", `document.getElementById('pulse').dataset.state === 'on'`)
-	l.sh(t, `"$CATFLAP" netem set delay 10ms loss 3%`)
+	for name, url := range map[string]string{"loopback": loopbackPage, "the stack": stackPage} {
+		t.Run(name, func(t *testing.T) {
+			p := l.page(t, desktop, url)
+			p.until("the listeners", `document.getElementById('listeners').textContent.includes(':80')`)
+			p.until("the rules", `document.getElementById('routes').textContent.includes('0: from all lookup local')`)
+			if got := eval[string](p, `document.querySelector('#sockets .empty code')?.textContent ?? 'no hint, there are sockets'`); got != "curl "+cats+"/" && !strings.HasPrefix(got, "no hint") {
+				t.Errorf("the hint is %q", got)
+			}
+		})
+	}
+}
+
+// segment is what the ladder, or tshark, says of a packet.
+type segment struct {
+	Kind             string
+	Out              bool
+	Seq, Ack, Length int
+}
+
+// ladderSegments reads the labels that a person reads.
+func (p *tab) ladderSegments() (list []segment) {
+	p.Helper()
+	type row struct{ Kind, Label, Name string }
+	rows := eval[[]row](p, `(async () => { const { ladder } = await import('./main.js'); ladder.setFold(false); const svg = ladder.picture(); return [...svg.querySelectorAll('.row.packet')].map((g) => ({ Kind: g.dataset.kind, Label: g.querySelector('.label').textContent, Name: g.getAttribute('aria-label') })); })()`)
+	number := func(re, s string) int {
+		m := regexp.MustCompile(re).FindStringSubmatch(strings.ReplaceAll(s, ",", ""))
+		if m == nil {
+			return 0
+		}
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			p.Fatal(err)
+		}
+		return n
+	}
+	for _, r := range rows {
+		s := segment{Kind: r.Kind, Out: strings.Contains(r.Name, " s: sent")}
+		switch {
+		case r.Kind == "DATA":
+			s.Seq, s.Ack, s.Length = number(`DATA (\d+):`, r.Label), number(`ack (\d+)`, r.Label), number(`(\d+) B`, r.Label)
+		case r.Kind == "ACK":
+			s.Ack = number(`ACK (\d+)`, r.Label)
+		default:
+			s.Seq, s.Ack = number(`seq (\d+)`, r.Label), number(`ack (\d+)`, r.Label)
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+// tsharkSegments reads a capture with tshark, which counts sequence numbers from the connection's first ones as well.
+func tsharkSegments(t testing.TB, file, filter string) (list []segment) {
+	t.Helper()
+	out, err := exec.Command("tshark", "-n", "-r", file, "-Y", filter, "-T", "fields",
+		"-e", "tcp.flags", "-e", "tcp.srcport", "-e", "tcp.seq", "-e", "tcp.ack", "-e", "tcp.len").Output()
+	if err != nil {
+		t.Fatalf("tshark: %v", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		f := strings.Split(strings.TrimSpace(line), "\t")
+		if len(f) != 5 {
+			t.Fatalf("tshark says %q", line)
+		}
+		n := make([]int, 5)
+		for i, s := range f {
+			v, err := strconv.ParseInt(s, 0, 64)
+			if err != nil && s != "" {
+				t.Fatalf("tshark says %q", line)
+			}
+			n[i] = int(v)
+		}
+		s := segment{Out: n[1] == 80, Seq: n[2], Ack: n[3], Length: n[4]}
+		const fin, syn, ack = 1, 2, 16
+		switch {
+		case n[0]&syn != 0 && n[0]&ack != 0:
+			s.Kind = "SYN-ACK"
+		case n[0]&syn != 0:
+			s.Kind = "SYN"
+		case n[0]&fin != 0:
+			s.Kind = "FIN"
+		case s.Length > 0:
+			s.Kind = "DATA"
+		default:
+			s.Kind, s.Seq = "ACK", 0 // the ladder says only what is acknowledged
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+// TestLadderOfCurl holds the ladder of a real request against tshark's reading of the same connection: as tcpdump
+// captured it on the device, and as the dashboard's own capture has it.
+func TestLadderOfCurl(t *testing.T) {
+	testenv.Require(t, "tcpdump", "tshark")
+	l := serve(t)
+	p := l.page(t, desktop, loopbackPage)
+	known := p.known()
+	dump := filepath.Join(t.TempDir(), "dump.pcap")
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	tcpdump := l.command(ctx, `exec tcpdump --immediate-mode -U -n -i cat0 -Z root -w '`+dump+`' 'tcp port 80'`)
+	said := &safeBuffer{}
+	tcpdump.Stderr = said
+	if err := tcpdump.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(waitTimeout); !strings.Contains(said.String(), "listening on"); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("tcpdump does not listen: %s", said)
+		}
+	}
+	if got := l.sh(t, "curl -s "+cats+"/"); got != "Hello kitty!" {
+		t.Fatalf("curl got %q", got)
+	}
+	id := p.newest(known)
+	p.until("the connection's end", `(async () => `+model+`.connection()?.closed !== null && document.querySelector('#conn-state').textContent === 'CLOSED')()`)
+	time.Sleep(100 * time.Millisecond) // for the last packets to be in tcpdump's file
+	tcpdump.Process.Signal(os.Interrupt)
+	tcpdump.Wait()
+	p.settle()
+	p.keep("ladder", true)
+
+	got := p.ladderSegments()
+	var kinds []string
+	for _, s := range got {
+		kinds = append(kinds, s.Kind)
+	}
+	at := 0
+	for _, want := range []string{"SYN", "SYN-ACK", "ACK", "DATA", "DATA", "FIN", "FIN", "ACK"} {
+		i := slices.Index(kinds[at:], want)
+		if i < 0 {
+			t.Fatalf("the ladder has no %s after the first %d of %v", want, at, kinds)
+		}
+		at += i + 1
+	}
+	port := eval[string](p, `(async () => `+model+`.connection().remote.split(':').at(-1))()`)
+	if diff := cmp.Diff(tsharkSegments(t, dump, "tcp.port=="+port), got); diff != "" {
+		t.Errorf("the ladder differs from tshark's reading of tcpdump's capture (-tshark +ladder):\n%s", diff)
+	}
+	capture := filepath.Join(t.TempDir(), "capture.pcapng")
+	l.sh(t, fmt.Sprintf("curl -sf -o '%s' '%sapi/capture?conn=%d'", capture, loopbackPage, id))
+	if diff := cmp.Diff(tsharkSegments(t, capture, "tcp"), got); diff != "" {
+		t.Errorf("the ladder differs from tshark's reading of the dashboard's own capture (-tshark +ladder):\n%s", diff)
+	}
+	// The pictures agree with each other: the state diagram went the server's way.
+	path := eval[[]string](p, `[...document.querySelectorAll('#states .node.on')].map((n) => n.dataset.state.trim()).sort()`)
+	if want := []string{"CLOSE-WAIT", "CLOSED", "ESTABLISHED", "LAST-ACK", "LISTEN", "SYN-RECEIVED"}; !slices.Equal(path, want) {
+		t.Errorf("the state diagram marks %v; want %v", path, want)
+	}
+}
+
+// TestScriptedLoss loses the only data segment of an answer, so that nothing but the tail-loss probe, or the
+// retransmission timer where that fires first, can bring it: which of the two is said in the page and by ss alike.
+func TestScriptedLoss(t *testing.T) {
+	l := serve(t)
+	p := l.page(t, desktop, loopbackPage)
+	known := p.known()
+	l.sh(t, `"$CATFLAP" netem add drop tcp data 1 from server`)
+	t.Cleanup(func() { l.sh(t, `"$CATFLAP" netem clear; "$CATFLAP" netem del all 2>&1 || true`) })
+	if got := l.sh(t, "curl -s "+cats+"/"); got != "Hello kitty!" {
+		t.Fatalf("curl got %q", got)
+	}
+	p.newest(known)
+	p.until("the retransmission", `!!document.querySelector('#ladder .row[data-retransmit]')`)
+	p.settle()
+	p.keep("ladder", true)
+	type row struct{ Lost, Again, Label string }
+	rows := eval[[]row](p, `[...document.querySelectorAll('#ladder .row.packet')].map((r) => ({ Lost: r.dataset.lost ?? '', Again: r.dataset.retransmit ?? '', Label: r.querySelector('.label').textContent })).filter((r) => r.Lost || r.Again)`)
+	if len(rows) != 2 || rows[0].Lost == "" || rows[0].Again != "" || rows[1].Lost != "" || rows[1].Again != "tail-loss probe" && rows[1].Again != "RTO" {
+		t.Fatalf("the ladder marks %+v; want a segment that is lost, then the same sent again by the tail-loss probe or RTO", rows)
+	}
+	if a, b := strings.Fields(rows[0].Label)[1], strings.Fields(rows[1].Label)[1]; a != b {
+		t.Errorf("lost was %s, sent again %s", a, b)
+	}
+	if !strings.Contains(rows[0].Lost, "drop tcp data 1 from server") {
+		t.Errorf("the loss is said to be by %q; want the rule", rows[0].Lost)
+	}
+	if n := eval[int](p, `document.querySelectorAll('#ladder .row[data-lost] .cross').length`); n != 1 {
+		t.Errorf("%d crosses; want one", n)
+	}
+}
+
+// TestControlsChangeTheLink moves the sliders, and times a request: 40 ms each way are 160 ms of a request's two
+// round trips.
+func TestControlsChangeTheLink(t *testing.T) {
+	l := serve(t)
+	p := l.page(t, desktop, loopbackPage)
 	t.Cleanup(func() { l.sh(t, `"$CATFLAP" netem clear`) })
-	l.sh(t, `curl -so /dev/null `+cats+`/bytes/300000 & curl -so /dev/null `+cats+`/bytes/100000 & wait; curl -s `+cats)
-	p.click("#show-history")
-	p.until("the connections", `document.querySelectorAll('#sockets tbody tr a').length >= 3`)
-	p.settle()
-	p.keep("overview", true)
-	p.click("#sockets tbody tr a")
-	p.until("a ladder", `document.querySelectorAll('#ladder .row').length > 5`)
-	p.settle()
-	p.keep("page", true)
-	p.do(chromedp.NavigateBack())
-	p.until("the overview", `!document.getElementById('overview').hidden`)
-	p.click("#sockets tbody tr:nth-child(2) a")
-	p.until("a ladder", `document.querySelectorAll('#ladder .row').length > 5`)
+	request := func() time.Duration {
+		start := time.Now()
+		l.sh(t, "curl -s "+cats+"/")
+		return time.Since(start)
+	}
+	if took := request(); took > 130*time.Millisecond {
+		t.Skipf("a request takes %v without any delay: this machine is too busy to tell", took)
+	}
+	p.until("the sliders", `!!document.querySelector('#link-overview input[type=range]')?.offsetParent`)
+	eval[bool](p, `(() => { const s = document.querySelector('#link-overview [id$="-delay"]'); s.value = 7; return s.dispatchEvent(new Event('input', { bubbles: true })); })()`)
+	p.click("#link-overview button.primary")
+	p.until("the dialog", `document.getElementById('token-dialog').open`)
+	p.do(chromedp.KeyEvent(l.token + "\r"))
+	p.until("the setting", `[...document.querySelectorAll('#link-overview .link-state .on')].every((e) => e.textContent.includes('delay 50ms')) && document.querySelectorAll('#link-overview .link-state .on').length === 2`)
+	if took := request(); took < 200*time.Millisecond {
+		t.Errorf("with 50 ms each way a request takes %v; want at least 200 ms, two round trips", took)
+	}
+	eval[bool](p, `(() => { [...document.querySelectorAll('#link-overview .netem button')].find((b) => b.textContent === 'Clear').click(); return true; })()`)
+	p.until("the link untouched", `document.querySelectorAll('#link-overview .link-state .on').length === 0`)
+}
+
+// TestLoseTheNextSegment starts a slow download with the page's button, and loses a segment of it with another.
+func TestLoseTheNextSegment(t *testing.T) {
+	l := serve(t)
+	p := l.page(t, desktop, loopbackPage)
+	l.sh(t, `"$CATFLAP" netem set delay 5ms && "$CATFLAP" netem set out delay 5ms rate 4mbit`)
+	t.Cleanup(func() { l.sh(t, `"$CATFLAP" netem clear`) })
+	p.until("the button", `[...document.querySelectorAll('#link-overview button')].some((b) => b.textContent === 'Start a download' && b.offsetParent)`)
+	eval[bool](p, `(() => { [...document.querySelectorAll('#link-overview button')].find((b) => b.textContent === 'Start a download').click(); return true; })()`)
+	p.until("the dialog", `document.getElementById('token-dialog').open`)
+	p.do(chromedp.KeyEvent(l.token + "\r"))
+	p.until("the transfer's page", `location.hash.startsWith('#/conn/') && document.querySelectorAll('#ladder .row.packet').length > 10`)
+	p.click("#link-connection .lose")
+	lost := `(async () => { const { model } = await import('./model.js'); return model.events.some((e) => (e.lost ?? (e.k === 'l' && e.action === 'drop' && e.why) ?? '').includes?.('drop tcp data 1 out')); })()`
+	p.until("the loss", lost)
+	p.until("a retransmission with its cause", `(async () => `+model+`.events.some((e) => e.retransmit))()`)
+	p.until("the rule gone again", `document.querySelectorAll('#link-connection .rules li').length === 0`)
 	p.settle()
 	p.keep("transfer", true)
-	p.click(`#ladder .row.packet:has(.label)`)
-	p.until("the packet's bytes", `document.querySelectorAll('#packet .byte').length > 20`)
-	p.settle()
-	p.keep("packet", false)
+	cause := eval[string](p, `(async () => `+model+`.events.find((e) => e.retransmit).retransmit)()`)
+	if cause != "RACK" && cause != "fast" {
+		t.Errorf("one segment of a stream was lost, and sent again for %q; want what later segments' arrival tells: RACK or fast", cause)
+	}
+}
+
+// TestTour goes the whole way with a live request.
+func TestTour(t *testing.T) {
+	l := serve(t)
+	for name, k := range map[string]look{"desktop": desktop, "phone": phone} {
+		t.Run(name, func(t *testing.T) {
+			p := l.page(t, k, loopbackPage)
+			p.until("the listeners", `document.getElementById('listeners').textContent.includes(':80')`)
+			p.click("#tour-start")
+			title := func(want string) {
+				p.until("the step "+want, fmt.Sprintf(`document.getElementById('tour-title')?.textContent === %q && !document.querySelector('#tour .waiting')`, want))
+			}
+			says := func(want string) {
+				t.Helper()
+				if got := eval[string](p, `document.querySelector('#tour .tour-text').textContent`); !strings.Contains(got, want) {
+					t.Errorf("the tour says %q; want %q in it", got, want)
+				}
+			}
+			next := func() { p.click("#tour .primary") }
+			title("An address for a program")
+			says("EADDRINUSE")
+			p.keep("1", false)
+			next()
+			title("Listening")
+			says("curl " + cats + "/")
+			next()
+			p.until("the wait for a request", `/Waiting for a request/.test(document.querySelector('#tour .waiting')?.textContent ?? '')`)
+			l.sh(t, "curl -s "+cats+"/")
+			for i, step := range []struct{ title, says string }{
+				{"A SYN arrives", "wants a connection"}, {"Is this address ours?", "local 10.9.0.2 dev cat0"}, {"Whose packet is it?", "LISTEN"}, {"SYN-ACK", "SYN-RECEIVED"},
+				{"ESTABLISHED", "arrived at"}, {"accept", "accept4("}, {"The request is read", "read("}, {"The answer is written", "write("}, {"FIN", "has the FIN flag"}, {"close", "close("}, {"The end", "LAST-ACK"},
+			} {
+				title(step.title)
+				says(step.says)
+				p.settle()
+				p.keep(fmt.Sprint(i+3), false)
+				next()
+			}
+			p.until("the tour's end", `document.getElementById('tour').hidden && document.getElementById('scrub-time').textContent === 'the end'`)
+		})
+	}
 }

@@ -18,6 +18,13 @@ function setup(name) {
   return model.calls.findLast((c) => c.name === name && !c.error && c.text.startsWith(`${name}(${fd},`));
 }
 
+// Where the calls were made before anyone looked, there is only the listener that came of them.
+function listening() {
+  const l = server();
+  return l ? { ...l, k: 'listener', seq: 0 } : null;
+}
+const unseen = (l, what) => [['Before anyone was watching, the server had ', code(`fd ${l.fd}`), ` ${what}. It stands in the list as `, code(l.local), '.']];
+
 const syn = () => first((e) => isPacket(e, false, (f) => f.includes('S') && !f.includes('.')));
 const state = (to) => first((e) => e.k === 's' && e.to === to);
 const call = (test) => first((e) => e.k === 'c' && test(e));
@@ -27,11 +34,11 @@ const list = (steps) => h('ul', { class: 'mono-list' }, steps.map((d) => h('li',
 // The steps: where the page must be, the event that the step is about (or nothing yet), what is waited for,
 // what is said of it, and what it is about on the page.
 const steps = [
-  { title: 'An address for a program', page: '#/', find: () => setup('bind'), wait: 'the server to bind its socket', spot: '#listeners',
-    say: (e) => [setup('socket') ? ['The server asked for a socket: ', code(setup('socket').text), '. The number it got is its file descriptor.'] : null,
+  { title: 'An address for a program', page: '#/', find: () => setup('bind') ?? listening(), wait: 'the server to bind its socket', spot: '#listeners',
+    say: (e) => e.k === 'listener' ? unseen(e, 'bound to an address and a port: packets for them belong to that descriptor. A second program that asks for the same gets EADDRINUSE') : [setup('socket') ? ['The server asked for a socket: ', code(setup('socket').text), '. The number it got is its file descriptor.'] : null,
       ['Then ', code(e.text), ' said: packets for this address and port belong to that descriptor. A second program that asks for the same gets EADDRINUSE.']] },
-  { title: 'Listening', page: '#/', find: () => setup('listen'), wait: 'the server to listen', spot: '#listeners',
-    say: (e) => [['With ', code(e.text), ' connections may come: up to that many wait until the program takes them.'],
+  { title: 'Listening', page: '#/', find: () => setup('listen') ?? listening(), wait: 'the server to listen', spot: '#listeners',
+    say: (e) => [...(e.k === 'listener' ? unseen(e, `listening: up to ${count(e.backlog)} connections may wait until the program takes them`) : [['With ', code(e.text), ' connections may come: up to that many wait until the program takes them.']]),
       ['Now send a request. In a terminal: ', code(`curl ${address()}`), model.info?.transfer ? ', or start a download with the button in “The link”.' : '.']] },
   { title: 'A SYN arrives', find: syn, wait: () => ['a request: ', code(`curl ${address()}`)], spot: '#ladder-card',
     say: (e) => [[`A client at ${model.connection()?.remote} wants a connection. Its SYN carries the sequence number ${e.seqno} from which it will count its bytes, drawn at random`, ...(e.opts ? [', and what it can do: ', code(e.opts)] : []), '.'],
