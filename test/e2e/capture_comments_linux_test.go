@@ -1,0 +1,154 @@
+package e2e
+
+import (
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/catflap/catflap/internal/testenv"
+)
+
+// capturing wraps a shell script so that catflap captures to FILE meanwhile.
+func capturing(t *testing.T, script, flags, file string) string {
+	return strings.NewReplacer("CATFLAP", catflap(t), "FLAGS", flags, "FILE", file, "SCRIPT", script).Replace(`
+CATFLAP capture -w FILE FLAGS 2>FILE.log & capture=$!
+until grep -qs capturing FILE.log; do sleep 0.02; done
+( SCRIPT )
+sleep 0.3
+kill -INT $capture; wait $capture || echo "capture: status $?" >&2
+cat FILE.log
+`)
+}
+
+// fields has tshark read fields of the packets that pass a filter. It must not complain.
+func fields(t *testing.T, file, filter string, names ...string) (rows [][]string) {
+	t.Helper()
+	args := []string{"tshark", "-n", "-r", file, "-Y", filter, "-T", "fields", "-E", "separator=|", "-E", "occurrence=f"}
+	for _, n := range names {
+		args = append(args, "-e", n)
+	}
+	r := run(t, args...).want(t, 0)
+	for line := range strings.Lines(r.stderr) {
+		if !strings.Contains(line, "Running as user") && strings.TrimSpace(line) != "" {
+			t.Errorf("tshark: %s", line)
+		}
+	}
+	for line := range strings.Lines(r.stdout) {
+		rows = append(rows, strings.Split(strings.TrimSuffix(line, "\n"), "|"))
+	}
+	return rows
+}
+
+// TestCaptureComments: on a bad link, what the stack says of its packets in comments is what tshark finds out.
+func TestCaptureComments(t *testing.T) {
+	testenv.Require(t, testenv.Root, testenv.Tun, "curl", "tshark")
+	file := filepath.Join(t.TempDir(), "c.pcapng")
+	r := inside(t, "auto", capturing(t, `
+curl -sS -o /dev/null http://10.9.0.2/bytes/1500000
+curl -s http://10.9.0.2:81/
+curl -sS http://10.9.0.2/`, "--comments", file), "--netem", "loss 3% delay 5ms seed 7")
+	if r.stderr != "" {
+		t.Errorf("the script complains: %s", r.stderr)
+	}
+	if !regexp.MustCompile(`capture: [1-9][0-9]* packets captured, [1-9][0-9]* of them lost by the link, 0 events missed`).MatchString(r.stdout) {
+		t.Errorf("capture says %s", r.stdout)
+	}
+	if bad := fields(t, file, "_ws.malformed", "frame.number"); len(bad) > 0 {
+		t.Errorf("malformed packets: %v", bad)
+	}
+	for filter, what := range map[string]string{
+		`frame.comment contains "socket: exact 4-tuple ✗, listener 10.9.0.2:80 ✗, listener *:80 ✓ fd 3"`:               "a SYN that met the listener",
+		`frame.comment contains "dropped: NO_SOCKET" && tcp.dstport == 81`:                                             "a SYN that met nobody",
+		`frame.comment contains "route: rule 0 → table local → local 10.9.0.2 dev cat0" && ip.dst == 10.9.0.2`:         "a route in",
+		`frame.comment contains "route: rule 32766 → table main → unicast 10.9.0.0/24 dev cat0" && ip.src == 10.9.0.2`: "a route out",
+		`frame.comment contains "link: lost, the stack never saw it: drop by loss" && ip.dst == 10.9.0.2`:              "a packet that the link lost",
+		`frame.comment contains "link: out: drop by loss: IP 10.9.0.2.80 > 10.9.0.1."`:                                 "a loss on the way out",
+		`frame.comment contains "state: " && frame.comment contains "LISTEN → SYN-RECEIVED"`:                           "a change of state",
+		`frame.comment contains "call: accept4(3, "`:                                                                   "a socket call",
+		`frame.comment contains "sample: " && frame.comment contains "cwnd "`:                                          "a sample",
+		`frame.comment contains "limited by congestion window"`:                                                        "what limits the sender",
+		`frame.comment contains "timer: " && frame.comment contains "retransmission set, fires in"`:                    "a timer",
+	} {
+		if len(fields(t, file, filter, "frame.number")) == 0 {
+			t.Errorf("no packet tells of %s", what)
+		}
+	}
+	if wrong := fields(t, file, `ip.src == 10.9.0.2 && frame.packet_flags_direction != 2 || ip.dst == 10.9.0.2 && frame.packet_flags_direction != 1`, "frame.number"); len(wrong) > 0 {
+		t.Errorf("packets with a wrong direction: %v", wrong)
+	}
+
+	// The stack knows what it sends again, and why; tshark finds out that it does.
+	const again = `ip.src == 10.9.0.2 && tcp.len > 0 && frame.comment contains "retransmission: "`
+	const analysis = `tcp.analysis.retransmission || tcp.analysis.out_of_order`
+	ours := fields(t, file, again, "frame.number")
+	if len(ours) < 5 {
+		t.Errorf("the stack sent %d packets again, with 3%% of 1000 lost", len(ours))
+	}
+	if odd := fields(t, file, again+" && !("+analysis+")", "frame.number", "tcp.seq", "tcp.len"); len(odd) > 0 {
+		t.Errorf("sent again according to the stack, but not to tshark: %v", odd)
+	}
+	if odd := fields(t, file, `ip.src == 10.9.0.2 && tcp.len > 0 && (`+analysis+`) && !(frame.comment contains "retransmission: ")`, "frame.number", "tcp.seq", "tcp.len"); len(odd) > 0 {
+		t.Errorf("sent again according to tshark, but not to the stack: %v", odd)
+	}
+	var causes []string
+	for _, row := range fields(t, file, again, "frame.comment") {
+		if m := regexp.MustCompile(`retransmission: ([^\\]+)\\n`).FindStringSubmatch(row[0] + `\n`); m != nil && !slices.Contains(causes, m[1]) {
+			causes = append(causes, m[1])
+		}
+	}
+	t.Logf("%d packets sent again, for: %s", len(ours), strings.Join(causes, ", "))
+}
+
+// TestCaptureSegments: with --segments tshark finds every checksum right, in both directions, and no packet that is
+// longer than the MTU.
+func TestCaptureSegments(t *testing.T) {
+	testenv.Require(t, testenv.Root, testenv.Tun, "curl", "tshark", "ping")
+	for _, url := range []string{url4, url6} {
+		dir := t.TempDir()
+		whole, cut := filepath.Join(dir, "whole"), filepath.Join(dir, "cut")
+		script := `curl -sSg URL/ -o /dev/null
+curl -sSg --limit-rate 20M -o /dev/null URL/bytes/1500000
+head -c 1500000 /dev/zero | curl -sSg --limit-rate 20M -T - -o /dev/null URL/upload
+ping -q -c 2 -i 0.1 -s 1000 HOST`
+		host := strings.Trim(strings.TrimPrefix(url, "http://"), "[]")
+		script = strings.NewReplacer("URL", "'"+url+"'", "HOST", host).Replace(script)
+		r := inside(t, "offload", capturing(t, capturing(t, script, "--segments", cut), "", whole))
+		if r.stderr != "" {
+			t.Errorf("the script complains: %s", r.stderr)
+		}
+		for _, c := range inspect(t, cut) {
+			t.Error(c)
+		}
+		if long := fields(t, cut, "frame.len > 1500", "frame.number", "frame.len"); len(long) > 0 {
+			t.Errorf("%d packets are longer than the MTU, such as %v", len(long), long[0])
+		}
+		for _, dst := range []string{"tcp.dstport == 80", "tcp.srcport == 80"} {
+			if len(fields(t, whole, dst+" && frame.len > 1500", "frame.number")) == 0 {
+				t.Errorf("%s: there were no super-packets to cut", dst)
+			}
+			if n := len(fields(t, cut, dst+" && tcp.len > 1000", "frame.number")); n < 500 {
+				t.Errorf("%s: %d full segments, of 1.5 MB", dst, n)
+			}
+		}
+	}
+}
+
+// TestCaptureLive: tshark reads a capture from a pipe while it is written, as Wireshark does with -k -i -.
+func TestCaptureLive(t *testing.T) {
+	testenv.Require(t, testenv.Root, testenv.Tun, "ping", "tshark")
+	r := inside(t, "auto", "cd "+t.TempDir()+`
+mkfifo pipe
+tshark -n -l -i pipe -T fields -e frame.interface_name -e ip.src -e icmp.type >seen 2>tshark.log & tshark=$!
+`+catflap(t)+` capture -w - --comments icmp >pipe 2>capture.log & capture=$!
+until grep -qs capturing capture.log; do sleep 0.02; done
+ping -q -c 1 10.9.0.2 >/dev/null
+until [ "$(wc -l <seen)" = 2 ]; do sleep 0.05; done
+kill -INT $capture; wait $capture
+wait $tshark
+cat seen`)
+	if want := "cat0\t10.9.0.1\t8\ncat0\t10.9.0.2\t0\n"; r.stdout != want {
+		t.Errorf("tshark saw %q, want %q; %s", r.stdout, want, r.stderr)
+	}
+}
