@@ -385,8 +385,11 @@ func (h *hub) socketChosen(pkt *stack.PacketBuffer, l *SocketLookup) {
 	}
 	t.published = true
 	t.ev.Socket, t.ev.FD = l, l.FD
-	if !l.Found {
-		t.ev.Drop = "NO_SOCKET"
+	switch broken := brokenSegment(pkt); {
+	case broken != "":
+		t.ev.Drop = broken
+	case !l.Found:
+		t.ev.Drop = dropNoSocket
 	}
 	h.publishLocked(Event{Packet: t.ev})
 }
@@ -397,6 +400,7 @@ func (h *hub) finish(pkt *stack.PacketBuffer, ev *PacketEvent) {
 	defer h.mu.Unlock()
 	if t, ok := pkt.Owner.(*tag); ok && !t.published {
 		t.published = true
+		ev.Drop = brokenPacket(pkt, ev.Data, ev.Len)
 		h.publishLocked(Event{Packet: ev})
 	}
 }
