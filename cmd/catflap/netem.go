@@ -76,7 +76,11 @@ func netemUsage(command string, err error) error {
 	if !errors.As(err, &pe) {
 		return usagef("%s: %s", command, err)
 	}
-	return &usageError{msg: command + ": " + pe.Problem(), remedy: pe.Remedy()}
+	remedy := pe.Remedy()
+	if remedy == "" {
+		remedy = "see: catflap help netem"
+	}
+	return &usageError{msg: command + ": " + pe.Problem(), remedy: remedy}
 }
 
 // direction takes in, out or both, if it is there.

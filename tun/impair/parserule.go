@@ -34,7 +34,8 @@ func hasKind(k Kind) bool { return slices.Contains(kinds, k) }
 // itself, in both directions together unless from, in or out says otherwise, and a retransmission counts as one
 // more; but "byte OFFSET" without WHICH is the first segment that carries the byte, and only that. The client is
 // the side that sent the SYN; of a connection whose start was not seen, the side with the higher port. "at TIME"
-// counts from when the rule was added. A word that cannot stand where it does is a *ParseError.
+// counts from when the rule was added. An IPv4 packet without DF, which a router would fragment, is none of
+// toobig's: it goes on, whole. A word that cannot stand where it does is a *ParseError.
 func ParseRule(text string) (Rule, error) {
 	p := ruleParser{words: split(text)}
 	if err := p.parse(); err != nil {

@@ -59,6 +59,10 @@ func TestParseRuleErrors(t *testing.T) {
 	}{
 		{"", "", 0, "here could stand: drop, delay, hold, corrupt, duplicate, reset, window, toobig, blackhole, cut, vanish"},
 		{"drip tcp", "drip", 0, "here could stand: drop, "},
+		{"drip tcp", "drip", 0, `: did you mean "drop"?`},
+		{"drop tcp data 2 from sever", "sever", 21, `: did you mean "server"?; here could stand: client, server`},
+		{"drop tcp SYN", "SYN", 9, `: did you mean "syn"?`},
+		{"drop tcp data second", "second", 14, "of \"drop tcp data second\"; here could stand: "}, // like nothing
 		{"drop tpc data 2", "tpc", 5, "here could stand: tcp, udp, icmp, ip, first, every, all, N (2), N..M, from, in, out, size"},
 		{"drop tcp dta 2", "dta", 9, "here could stand: syn, synack, ack, data, fin, rst, byte, first"},
 		{"drop tcp data second", "second", 14, "here could stand: first, every, all, N (2), N..M, from"},

@@ -67,9 +67,14 @@ func ParseSetting(text string) (Setting, error) {
 	case r.whole || r.Pos > s.Pos:
 		best = *r
 	case r.Pos == s.Pos && s.Reason == "" && r.Reason == "":
-		best.Want = slices.Concat(s.Want, r.Want)
+		best.Want = nil
 		if s.Pos == 0 {
-			best.Want = append([]string{"in", "out", "both"}, best.Want...)
+			best.Want = []string{"in", "out", "both"}
+		}
+		for _, w := range slices.Concat(s.Want, r.Want) {
+			if !slices.Contains(best.Want, w) {
+				best.Want = append(best.Want, w)
+			}
 		}
 	}
 	return Setting{}, shifted(&best, text, skipped)

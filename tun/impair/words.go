@@ -36,10 +36,48 @@ func (e *ParseError) Problem() string {
 	case e.Word == "":
 		where = fmt.Sprintf("at the end of %q", e.Input)
 	}
-	if e.Reason != "" {
+	switch meant := e.meant(); {
+	case e.Reason != "":
 		where += ": " + e.Reason
+	case meant != "":
+		where += fmt.Sprintf(": did you mean %q?", meant)
 	}
 	return where
+}
+
+// meant is the word that could stand there of which Word looks like a slip of the pen; "" if there is none.
+func (e *ParseError) meant() string {
+	best, least := "", 3 // slips at most, less one
+	for _, w := range e.Want {
+		if w != strings.ToLower(w) {
+			continue // a kind of value
+		}
+		if n := slips(strings.ToLower(e.Word), w); n < least && n < len(w)-1 {
+			best, least = w, n
+		}
+	}
+	return best
+}
+
+// slips is how many letters must be put in, left out or changed to make b of a: their Levenshtein distance.
+func slips(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0]++
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
 }
 
 // Remedy is what could stand there; "" if the word is of the right kind.
