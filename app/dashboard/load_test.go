@@ -67,7 +67,7 @@ func (tr *traffic) packet(at time.Time) {
 func TestMemoryIsBounded(t *testing.T) {
 	packets := 18_000_000 / 10 // six minutes; the limits are reached after seconds
 	if testing.Short() || raceEnabled {
-		packets /= 10
+		packets /= 3
 	}
 	r := NewRecorder(epoch, false)
 	tr := newTraffic(t, r, 8)

@@ -82,7 +82,10 @@ func (s *Server) overview() json.RawMessage {
 
 // look makes an overview.
 func (s *Server) look() Overview {
-	o := Overview{T: s.now(), Sockets: []socketRow{}, Listeners: []socketRow{}, Rules: []string{}, Rules6: []string{}, Routes: []routeLine{}}
+	now := s.now()
+	o := Overview{
+		T: seconds(now), Sockets: []socketRow{}, Listeners: []socketRow{}, Rules: []string{}, Rules6: []string{}, Routes: []routeLine{},
+	}
 	r := s.rec
 	st := s.cfg.Stack
 	var sockets []stack.SocketInfo
@@ -91,7 +94,7 @@ func (s *Server) look() Overview {
 	}
 	r.mu.Lock()
 	if s.watch.following() {
-		r.sweep(sockets, time.Since(r.start))
+		r.sweep(sockets, now)
 	}
 	o.Path, o.Lost, o.Events = r.path.clone(), r.lost, r.seq
 	for _, k := range sockets {
@@ -105,11 +108,14 @@ func (s *Server) look() Overview {
 			o.Listeners = append(o.Listeners, row)
 			continue
 		}
-		o.Sockets = append(o.Sockets, r.socketRow(&k, o.T))
+		o.Sockets = append(o.Sockets, r.socketRow(&k, now))
 	}
 	r.mu.Unlock()
-	if s.cfg.Name != "" {
+	switch {
+	case s.cfg.Driver != "":
 		o.Path[stepTun].Name = "TUN " + s.cfg.Name
+	case st != nil:
+		o.Path[stepTun].Name = "Link " + s.cfg.Name
 	}
 	if s.cfg.Wire != nil {
 		o.Path[stepTun].wire(s.cfg.Wire(), s.watch.wire())
@@ -145,20 +151,20 @@ func rowOf(k *stack.SocketInfo) socketRow {
 }
 
 // socketRow is a socket with what is known of its connection. The caller holds mu.
-func (r *Recorder) socketRow(k *stack.SocketInfo, now float64) socketRow {
+func (r *Recorder) socketRow(k *stack.SocketInfo, now time.Duration) socketRow {
 	row := rowOf(k)
 	if k.TCP != nil {
 		row.Retrans = k.TCP.Retransmits
 	}
 	c := r.byKey[tuple{plain(k.Local), plain(k.Remote)}]
-	if k.Network != "tcp" || c == nil || c.over {
+	if k.Network != "tcp" || c == nil || c.over || c.hidden {
 		return row
 	}
 	row.ID = c.id
 	if c.partial {
 		return row
 	}
-	age, rx, tx := now-seconds(c.opened), c.rx(), c.tx()
+	age, rx, tx := seconds(now-c.opened), c.rx(), c.tx()
 	row.Age, row.RX, row.TX = &age, &rx, &tx
 	if c.sample != nil {
 		row.Limit = c.sample.Limit

@@ -44,6 +44,7 @@ type Recorder struct {
 
 	hiddenPort uint16 // the dashboard's own on the stack, 0 if none
 	hiddenFDs  map[int]bool
+	hiddenIDs  int // of its connections, counted down
 
 	calls *connection // of no connection
 	stray *connection // packets of no connection
@@ -290,9 +291,15 @@ func (r *Recorder) meets(c *connection, p *stack.PacketEvent, at time.Duration) 
 
 // admit makes a connection, which may forget another.
 func (r *Recorder) admit(key tuple, at time.Duration, role string) *connection {
-	r.ids++
-	c := &connection{id: r.ids, key: key, role: role, fd: -1, opened: at, lostBefore: r.lost, limit: r.max.connEvents}
-	c.hidden = r.hiddenPort != 0 && key.local.Port() == r.hiddenPort
+	c := &connection{key: key, role: role, fd: -1, opened: at, lostBefore: r.lost, limit: r.max.connEvents}
+	if r.hiddenPort != 0 && key.local.Port() == r.hiddenPort {
+		c.hidden = true
+		r.hiddenIDs--
+		c.id = r.hiddenIDs
+	} else {
+		r.ids++
+		c.id = r.ids
+	}
 	if before := r.byKey[key]; before != nil && !before.over {
 		c.earlier = before
 		before.earlier = nil

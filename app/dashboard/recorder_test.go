@@ -344,7 +344,7 @@ func TestHidden(t *testing.T) {
 	s.in(found(6, "LISTEN"), seg{flags: packet.SYN, seq: 1})
 	s.accept(6, 7)
 	s.call("read", 3, text("7"), buffer("GET"), text("4096"))
-	if got := s.kinds(2); got != "pcc" {
+	if got := s.kinds(1); got != "pcc" {
 		t.Errorf("events %s", got)
 	}
 }

@@ -260,7 +260,7 @@ type limits struct {
 
 func (s *Server) info(*http.Request) (any, error) {
 	i := Info{
-		Version: s.cfg.Version, Mode: "live", Name: s.cfg.Name, Start: s.rec.start, Now: s.now(),
+		Version: s.cfg.Version, Mode: "live", Name: s.cfg.Name, Start: s.rec.start, Now: seconds(s.now()),
 		Stack:    stackInfo{Addrs: []string{}, Dev: s.cfg.Name, Driver: s.cfg.Driver, MTU: s.cfg.MTU},
 		Controls: s.cfg.Netem != nil, Payload: s.cfg.Payload, Transfer: s.cfg.Transfer != nil,
 		Recording: "always", Since: s.watch.since(), Notes: append([]string{}, s.notes...),
@@ -279,12 +279,12 @@ func (s *Server) info(*http.Request) (any, error) {
 	return i, nil
 }
 
-// now is the time in seconds since the recording's start: in a recording that of its last event.
-func (s *Server) now() float64 {
+// now is the time since the recording's start: of a recording from a file, that of its last event.
+func (s *Server) now() time.Duration {
 	if s.cfg.Stack == nil {
-		return seconds(s.rec.until())
+		return s.rec.until()
 	}
-	return seconds(time.Since(s.rec.start))
+	return time.Since(s.rec.start)
 }
 
 // urlOf is where the listener at addr is found, of which the user gave the host.

@@ -37,11 +37,11 @@ func (i *Instance) Dashboard(d Dashboard) (*dashboard.Server, error) {
 		}
 	}
 	cfg := dashboard.Config{
-		Version: d.Version, Addrs: addrsOf(i.cfg.Addrs), Payload: d.Payload, OnDemand: d.OnDemand,
+		Version: d.Version, Name: i.name, Addrs: addrsOf(i.cfg.Addrs), Payload: d.Payload, OnDemand: d.OnDemand,
 		Stack: i.stack, Netem: i.netem, Transfer: d.Transfer, StackPort: d.StackPort, Logger: i.log,
 	}
 	if i.dev != nil {
-		cfg.Name, cfg.Driver, cfg.MTU, cfg.Wire = i.dev.Name(), i.dev.Driver().String(), i.dev.MTU(), i.dev.Stats
+		cfg.Driver, cfg.MTU, cfg.Wire = i.dev.Driver().String(), i.dev.MTU(), i.dev.Stats
 	}
 	var own []*stack.Listener // before the recording begins
 	for _, network := range []string{"tcp4", "tcp6"} {

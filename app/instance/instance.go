@@ -54,7 +54,8 @@ type Config struct {
 
 // Instance is a running stack with its cat server. Close releases everything.
 type Instance struct {
-	dev     *tun.Device
+	name    string      // of the link
+	dev     *tun.Device // nil if it is in memory
 	netem   *impair.Link
 	record  *recording // nil if nothing is recorded
 	procs   *procs     // nil: GOMAXPROCS stays as it is
@@ -119,7 +120,7 @@ func start(cfg Config, dev string, netem *impair.Link) (*Instance, error) {
 		return nil, err
 	}
 	tell(s, dev, netem)
-	i := &Instance{stack: s, netem: netem, record: record, cfg: cfg, log: cfg.Logger, failed: make(chan error, 1), quit: make(chan struct{})}
+	i := &Instance{name: dev, stack: s, netem: netem, record: record, cfg: cfg, log: cfg.Logger, failed: make(chan error, 1), quit: make(chan struct{})}
 	i.close = sync.OnceValue(i.shut)
 	return i, nil
 }

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/http/httptrace"
 	"net/netip"
 	"os"
 	"strconv"
@@ -15,52 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/catflap/catflap/app/instance"
 	"github.com/catflap/catflap/tun/netns"
 )
-
-// transfer moves bytes between this namespace's kernel and a cat server, down from it or up to it, on a connection of
-// its own, and calls connected with the client's address.
-func transfer(ctx context.Context, base string, bytes int64, up bool, connected func(netip.AddrPort)) error {
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
-		if a, err := netip.ParseAddrPort(i.Conn.LocalAddr().String()); err == nil {
-			connected(a)
-		}
-	}})
-	method, url, body := http.MethodGet, base+"bytes/"+strconv.FormatInt(bytes, 10), io.Reader(nil)
-	if up {
-		method, url, body = http.MethodPost, base+"upload", io.LimitReader(zeros{}, bytes)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, url, body)
-	if err != nil {
-		return err
-	}
-	if up {
-		req.ContentLength = bytes
-	}
-	tp := &http.Transport{DisableKeepAlives: true, DisableCompression: true}
-	defer tp.CloseIdleConnections()
-	resp, err := tp.RoundTrip(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s %s: %s", method, url, resp.Status)
-	}
-	n, err := io.Copy(io.Discard, resp.Body)
-	if err == nil && !up && n != bytes {
-		err = fmt.Errorf("%d of %d bytes came", n, bytes)
-	}
-	return err
-}
-
-// zeros yields zero bytes for ever.
-type zeros struct{}
-
-func (zeros) Read(b []byte) (int, error) {
-	clear(b)
-	return len(b), nil
-}
 
 // base is the URL of the cat server.
 func (s *setup) base() string {
@@ -69,7 +24,7 @@ func (s *setup) base() string {
 
 // transferHere is what the dashboard of serve starts: the host's end of the link is this namespace's.
 func (s *setup) transferHere(ctx context.Context, bytes int64, up bool, connected func(netip.AddrPort)) error {
-	return transfer(ctx, s.base(), bytes, up, connected)
+	return instance.Client{Base: s.base()}.Transfer(ctx, bytes, up, connected)
 }
 
 // transferCommand is a command of catflap's own, which does the same in another namespace.
@@ -120,7 +75,8 @@ func newTransfer(e *env) *cobra.Command {
 		Use: transferCommand + " URL", Hidden: true, Args: cobra.ExactArgs(1),
 		Short: "Move bytes between this namespace's kernel and a cat server, for the dashboard",
 		RunE: func(c *cobra.Command, args []string) error {
-			return transfer(c.Context(), args[0], bytes, up, func(a netip.AddrPort) { fmt.Fprintf(e.stdout, "%s%s\n", connectedPrefix, a) })
+			connected := func(a netip.AddrPort) { fmt.Fprintf(e.stdout, "%s%s\n", connectedPrefix, a) }
+			return instance.Client{Base: args[0]}.Transfer(c.Context(), bytes, up, connected)
 		},
 	}
 	c.Flags().Int64Var(&bytes, "bytes", 0, "")
