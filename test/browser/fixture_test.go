@@ -51,6 +51,7 @@ func newFixture(t testing.TB, plots ...plot) *fixture {
 	mux.HandleFunc("GET /api/info", f.info)
 	mux.HandleFunc("GET /api/stream", f.stream)
 	mux.HandleFunc("GET /api/packet/{seq}", f.packet)
+	mux.HandleFunc("GET /api/connections", func(w http.ResponseWriter, r *http.Request) { reply(w, http.StatusOK, f.connections()) })
 	mux.HandleFunc("POST /api/token", f.changing(func(map[string]any) (any, error) { return nil, nil }))
 	mux.HandleFunc("POST /api/netem", f.changing(func(m map[string]any) (any, error) {
 		spec := m["spec"].(string)
@@ -151,7 +152,7 @@ func (f *fixture) connections() (list []conn) {
 	}
 	if f.rate > 0 {
 		list = append(list, conn{"id": 100, "local": "10.9.0.2:80", "remote": "10.9.0.1:50000", "role": "server", "state": "ESTABLISHED", "opened": age, "closed": any(nil),
-			"rx": request, "tx": 1, "packets": 1, "retrans": 0, "lost": 0, "fd": 9})
+			"rx": request, "tx": 1_000_000_000, "packets": 700_000, "retrans": 0, "lost": 0, "fd": 9})
 	}
 	return list
 }
@@ -218,6 +219,11 @@ func (f *fixture) hangUp(refuse bool) {
 }
 
 func (f *fixture) stream(w http.ResponseWriter, r *http.Request) {
+	id, _ := strconv.Atoi(r.URL.Query().Get("conn"))
+	if id > len(f.stories) && id != 100 {
+		reply(w, http.StatusNotFound, map[string]string{"error": "no such connection is kept"})
+		return
+	}
 	f.mu.Lock()
 	if f.refuse {
 		f.mu.Unlock()
@@ -243,7 +249,6 @@ func (f *fixture) stream(w http.ResponseWriter, r *http.Request) {
 		send("connections", c)
 	}
 	send("calls", setup)
-	id, _ := strconv.Atoi(r.URL.Query().Get("conn"))
 	var sent int
 	first := true
 	load := endless{t: f.now()}

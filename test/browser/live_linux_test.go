@@ -180,6 +180,14 @@ func (l *live) sh(tb testing.TB, script string) string {
 	return string(out)
 }
 
+// clear takes all impairments from the link.
+func (l *live) clear(tb testing.TB) func() {
+	return func() {
+		tb.Helper()
+		l.sh(tb, `"$CATFLAP" netem clear && for n in $("$CATFLAP" netem show | awk -F: '/^[0-9]+:/ { print $1 }'); do "$CATFLAP" netem del $n; done`)
+	}
+}
+
 // page shows the page, and waits until it hears from catflap: by default catflap records only while somebody looks.
 func (l *live) page(tb testing.TB, k look, url string) *tab {
 	tb.Helper()
@@ -373,7 +381,7 @@ func TestScriptedLoss(t *testing.T) {
 	p := l.page(t, desktop, loopbackPage)
 	known := p.known()
 	l.sh(t, `"$CATFLAP" netem add drop tcp data 1 from server`)
-	t.Cleanup(func() { l.sh(t, `"$CATFLAP" netem clear; "$CATFLAP" netem del all 2>&1 || true`) })
+	t.Cleanup(l.clear(t))
 	if got := l.sh(t, "curl -s "+cats+"/"); got != "Hello kitty!" {
 		t.Fatalf("curl got %q", got)
 	}
@@ -402,7 +410,7 @@ func TestScriptedLoss(t *testing.T) {
 func TestControlsChangeTheLink(t *testing.T) {
 	l := serve(t)
 	p := l.page(t, desktop, loopbackPage)
-	t.Cleanup(func() { l.sh(t, `"$CATFLAP" netem clear`) })
+	t.Cleanup(l.clear(t))
 	request := func() time.Duration {
 		start := time.Now()
 		l.sh(t, "curl -s "+cats+"/")
@@ -429,7 +437,7 @@ func TestLoseTheNextSegment(t *testing.T) {
 	l := serve(t)
 	p := l.page(t, desktop, loopbackPage)
 	l.sh(t, `"$CATFLAP" netem set delay 5ms && "$CATFLAP" netem set out delay 5ms rate 4mbit`)
-	t.Cleanup(func() { l.sh(t, `"$CATFLAP" netem clear`) })
+	t.Cleanup(l.clear(t))
 	p.until("the button", `[...document.querySelectorAll('#link-overview button')].some((b) => b.textContent === 'Start a download' && b.offsetParent)`)
 	eval[bool](p, `(() => { [...document.querySelectorAll('#link-overview button')].find((b) => b.textContent === 'Start a download').click(); return true; })()`)
 	p.until("the dialog", `document.getElementById('token-dialog').open`)
@@ -448,6 +456,33 @@ func TestLoseTheNextSegment(t *testing.T) {
 	}
 }
 
+// tour starts the guided tour and brings it to the step at which the request is read.
+func (p *tab) tour(l *live) {
+	p.Helper()
+	p.click("#tour-start")
+	for _, title := range []string{"An address for a program", "Listening"} {
+		p.step(title, "")
+		p.click("#tour .primary")
+	}
+	p.until("the wait for a request", `/Waiting for a request/.test(document.querySelector('#tour .waiting')?.textContent ?? '')`)
+	l.sh(p, "curl -s "+cats+"/")
+	for _, title := range []string{"A SYN arrives", "Is this address ours?", "Whose packet is it?", "SYN-ACK", "ESTABLISHED", "accept"} {
+		p.step(title, "")
+		p.click("#tour .primary")
+	}
+	p.step("The request is read", "")
+	p.settle()
+}
+
+// step waits for a step of the tour, and looks for something in its text.
+func (p *tab) step(title, says string) {
+	p.Helper()
+	p.until("the step "+title, fmt.Sprintf(`document.getElementById('tour-title')?.textContent === %q && !document.querySelector('#tour .waiting')`, title))
+	if got := eval[string](p, `document.querySelector('#tour .tour-text').textContent`); !strings.Contains(got, says) {
+		p.Errorf("the tour says %q; want %q in it", got, says)
+	}
+}
+
 // TestTour goes the whole way with a live request.
 func TestTour(t *testing.T) {
 	l := serve(t)
@@ -456,22 +491,11 @@ func TestTour(t *testing.T) {
 			p := l.page(t, k, loopbackPage)
 			p.until("the listeners", `document.getElementById('listeners').textContent.includes(':80')`)
 			p.click("#tour-start")
-			title := func(want string) {
-				p.until("the step "+want, fmt.Sprintf(`document.getElementById('tour-title')?.textContent === %q && !document.querySelector('#tour .waiting')`, want))
-			}
-			says := func(want string) {
-				t.Helper()
-				if got := eval[string](p, `document.querySelector('#tour .tour-text').textContent`); !strings.Contains(got, want) {
-					t.Errorf("the tour says %q; want %q in it", got, want)
-				}
-			}
 			next := func() { p.click("#tour .primary") }
-			title("An address for a program")
-			says("EADDRINUSE")
+			p.step("An address for a program", "EADDRINUSE")
 			p.keep("1", false)
 			next()
-			title("Listening")
-			says("curl " + cats + "/")
+			p.step("Listening", "curl "+cats+"/")
 			next()
 			p.until("the wait for a request", `/Waiting for a request/.test(document.querySelector('#tour .waiting')?.textContent ?? '')`)
 			l.sh(t, "curl -s "+cats+"/")
@@ -479,13 +503,61 @@ func TestTour(t *testing.T) {
 				{"A SYN arrives", "wants a connection"}, {"Is this address ours?", "local 10.9.0.2 dev cat0"}, {"Whose packet is it?", "LISTEN"}, {"SYN-ACK", "SYN-RECEIVED"},
 				{"ESTABLISHED", "arrived at"}, {"accept", "accept4("}, {"The request is read", "read("}, {"The answer is written", "write("}, {"FIN", "has the FIN flag"}, {"close", "close("}, {"The end", "LAST-ACK"},
 			} {
-				title(step.title)
-				says(step.says)
-				p.settle()
+				p.step(step.title, step.says)
 				p.keep(fmt.Sprint(i+3), false)
 				next()
 			}
 			p.until("the tour's end", `document.getElementById('tour').hidden && document.getElementById('scrub-time').textContent === 'the end'`)
 		})
+	}
+}
+
+// TestRecording downloads the capture of a connection and opens it with catflap view: the same ladder, and nothing
+// to change.
+func TestRecording(t *testing.T) {
+	l := serve(t)
+	p := l.page(t, desktop, loopbackPage)
+	known := p.known()
+	l.sh(t, "curl -s "+cats+"/")
+	id := p.newest(known)
+	p.until("the connection's end", `document.querySelector('#conn-state').textContent === 'CLOSED'`)
+	p.settle()
+	want := p.ladderSegments()
+	file := filepath.Join(t.TempDir(), "session.pcapng")
+	l.sh(t, fmt.Sprintf("curl -sf -o '%s' '%sapi/capture?conn=%d'", file, loopbackPage, id))
+
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	view := l.command(ctx, `exec "$CATFLAP" view --dashboard 127.0.0.1:0 '`+file+`'`)
+	said := &safeBuffer{}
+	view.Stderr, view.Stdout = said, said
+	if err := view.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		view.Process.Signal(os.Interrupt)
+		view.Wait()
+	}()
+	var url string
+	for end := time.Now().Add(waitTimeout); url == ""; time.Sleep(20 * time.Millisecond) {
+		url = regexp.MustCompile(`http://127\.0\.0\.1:\d+/`).FindString(said.String())
+		if time.Now().After(end) {
+			t.Fatalf("catflap view says no address: %s", said)
+		}
+	}
+	r := openIn(t, l.browser, desktop, url)
+	r.until("the recording", `document.getElementById('mode').textContent === 'view'`)
+	r.click("#show-history")
+	r.until("its connection", `!!document.querySelector('#sockets tbody tr a')`)
+	r.keep("overview", false)
+	r.click("#sockets tbody tr a")
+	r.until("its ladder", `document.querySelectorAll('#ladder .row.packet').length > 5`)
+	r.settle()
+	r.keep("ladder", false)
+	if diff := cmp.Diff(want, r.ladderSegments()); diff != "" {
+		t.Errorf("the recording's ladder differs (-live +recorded):\n%s", diff)
+	}
+	if n := eval[int](r, `[...document.querySelectorAll('#link-connection button, #link-connection input')].filter((e) => e.offsetParent).length`); n != 0 {
+		t.Errorf("a recording shows %d controls; want none", n)
 	}
 }

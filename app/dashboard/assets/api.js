@@ -79,7 +79,8 @@ const SILENCE = 6_000; // ms; the overview comes each half second, so a stream t
 
 /**
  * Stream is the page's one event stream. It is opened again when it breaks, with the same question.
- * onEvent gets (name, data); onStatus gets {open} or {open: false, retryAt, reason}.
+ * onEvent gets (name, data); onStatus gets {open}, {open: false, retryAt, reason}, or {gone} of a
+ * connection that the server does not keep; the stream is then of the overview.
  */
 export class Stream {
   #source = null;
@@ -115,7 +116,7 @@ export class Stream {
       this.#bye = '';
       this.onStatus({ open: true });
     };
-    source.onerror = () => this.#broken(this.#bye || 'the connection to catflap is gone');
+    source.onerror = () => this.#refused(source);
     for (const name of ['overview', 'connections', 'batch', 'calls']) {
       source.addEventListener(name, (e) => {
         this.#heard = performance.now();
@@ -126,6 +127,23 @@ export class Stream {
     this.#watch = setInterval(() => {
       if (performance.now() - this.#heard > SILENCE) this.#broken(`nothing heard for ${SILENCE / 1000} seconds`);
     }, 1000);
+  }
+
+  // An EventSource does not say why it has failed: ask in another way.
+  async #refused(source) {
+    this.#shut();
+    let reason = this.#bye || 'the connection to catflap is gone';
+    const conn = this.#conn;
+    const kept = await get('api/connections?closed=1').catch(() => null);
+    if (this.#source || conn !== this.#conn) return; // another question was asked meanwhile
+    if (kept && conn && !kept.some((c) => c.id === conn)) {
+      this.#conn = 0;
+      this.onStatus({ gone: conn });
+      this.#open();
+      return;
+    }
+    if (kept && source.readyState === EventSource.CLOSED) reason = 'catflap answers, but gives no stream; it may have as many pages as it allows';
+    this.#broken(reason);
   }
 
   #broken(reason) {

@@ -2,6 +2,7 @@
 // drawn only where they can be seen. Only this side's moments are known, so the dot is on this side's lifeline.
 import { after, bytes, clamp, clip, count, duration, h, once, s, stamp, text } from './util.js';
 import { hover, lost, model, view } from './model.js';
+import { span } from './plot.js';
 import { fate, fit, kind, label, marks, sentence, short, title, why } from './words.js';
 
 const FOLD_MIN = 16; // routine events in a row before they become one: a short page's transfer stays whole
@@ -62,6 +63,10 @@ export class Ladder {
       this.draw();
     });
     hover.addEventListener('change', () => this.draw());
+    span.addEventListener('change', () => {
+      if (span.min !== null && !this.follow.checked) this.#reveal(span.min + model.t0, 1);
+      this.draw();
+    });
     this.version = 0;
     this.rebuild();
   }
@@ -298,7 +303,8 @@ export class Ladder {
       }
       d.row = row;
       if (d.y !== row.y) { d.y = row.y; d.g.setAttribute('transform', `translate(0 ${row.y})`); }
-      const cls = `row ${row.kind}${this.#is(row, view.selected) ? ' selected' : ''}${view.shows(row.t) ? '' : ' future'}`;
+      const brushed = span.min !== null && row.t - model.t0 >= span.min && row.t - model.t0 <= span.max;
+      const cls = `row ${row.kind}${brushed ? ' brushed' : ''}${this.#is(row, view.selected) ? ' selected' : ''}${view.shows(row.t) ? '' : ' future'}`;
       if (d.cls !== cls) { d.cls = cls; d.g.setAttribute('class', cls); d.g.setAttribute('aria-selected', cls.includes(' selected')); }
       if (hover.time !== null && row.t <= hover.time) nearest = d;
     }
@@ -341,7 +347,7 @@ export class Ladder {
   #row(row) {
     const { w, time } = this.geo, e = row.e;
     const g = s('g', { id: `ladder-${row.id}`, role: 'option', 'data-id': row.id, 'data-seq': e?.seq ?? null });
-    g.append(s('rect', { class: 'back', x: 0, y: 0, width: w, height: row.h }));
+    g.append(s('rect', { class: 'back', x: 0, y: 0, width: w, height: row.h }), s('rect', { class: 'brush', x: 0, y: 0, width: 4, height: row.h }));
     if (row.kind !== 'peer' && row.kind !== 'pause') {
       g.append(s('text', { class: 'time', x: time - 8, y: row.kind === 'packet' ? (e.out ? 9 : 9 + SLANT) + 3.5 : row.h / 2 + 4, 'text-anchor': 'end' },
         stamp(row.t - model.t0, this.geo.wide ? 6 : 4)));
@@ -388,7 +394,7 @@ export class Ladder {
     const dot = e.out ? y0 : y1;
     notes.slice(0, 2).forEach(([t, c, title], i, all) => {
       const y = all.length > 1 ? 10 + i * 13 : dot + 4;
-      g.append(s('text', { class: c, x: this.#beside(12), y, 'text-anchor': this.#anchor() }, clip(t, this.#space(12)), s('title', {}, title)));
+      g.append(s('text', { class: c, x: this.#beside(12), y, 'text-anchor': this.#anchor() }, clip(t, this.#space(12, this.char * (c === 'bad' ? 1.1 : 1))), s('title', {}, title)));
     });
   }
 
@@ -543,18 +549,20 @@ export class Ladder {
     this.#show(row);
   }
 
-  // reveal scrolls to a moment.
-  #reveal(t) {
-    const row = this.rows[after(this.rows, (r) => r.t <= t) - 1];
+  // reveal scrolls to the last row of a moment, or to the row after it.
+  #reveal(t, next = 0) {
+    const row = this.rows[after(this.rows, (r) => r.t <= t) - 1 + next];
     if (row) this.#show(row);
   }
 
   #show(row) {
     const y = row.y - (this.rows[0]?.y ?? 0), { scrollTop, clientHeight } = this.scroll;
     this.follow.checked = false;
-    if (y < scrollTop + 40 || y + row.h > scrollTop + clientHeight - 60) {
+    // On a narrow page the lower half may lie beneath the tour.
+    const low = clientHeight * (this.geo.wide ? 0.9 : 0.4);
+    if (y < scrollTop + 40 || y + row.h > scrollTop + low) {
       this.placing = true;
-      this.scroll.scrollTop = y - clientHeight * 0.45;
+      this.scroll.scrollTop = y - low * 0.6;
     }
     this.draw();
   }

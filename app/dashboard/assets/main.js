@@ -34,7 +34,8 @@ tour.init({ openPacket: (e) => panel.open(e), closePacket: () => { if (!$('packe
 const stream = new Stream((name, data) => model.take(name, data), status);
 let connected = false, retry = 0;
 
-function status({ open, reason, retryAt }) {
+function status({ open, gone, reason, retryAt }) {
+  if (gone) { lostTrack(gone); return; }
   connected = open;
   clearInterval(retry);
   const banner = $('banner');
@@ -47,6 +48,15 @@ function status({ open, reason, retryAt }) {
   write();
   retry = setInterval(write, 500);
   pulse();
+}
+
+// lostTrack says that a connection is not kept, where its pictures would be.
+function lostTrack(id) {
+  if (model.id !== id) return;
+  text($('conn-title'), `connection ${id}`);
+  $('conn-facts').replaceChildren(h('div', {}, h('dt', {}, 'It is not kept (any more): newer ones took its place, or catflap was started anew.'), h('dd', {}, h('a', { href: '#/' }, 'All sockets'))));
+  $('connection').classList.add('gone');
+  $('scrubber').hidden = true;
 }
 
 async function learn() {
@@ -87,6 +97,9 @@ function route() {
   model.choose(conn);
   $('overview').hidden = conn !== 0;
   $('connection').hidden = conn === 0;
+  $('connection').classList.remove('gone');
+  $('conn-facts').replaceChildren();
+  header.key = header.limit = undefined;
   $('scrubber').hidden = conn === 0;
   document.body.classList.toggle('with-scrubber', conn !== 0);
   $('capture').href = `api/capture?conn=${conn}`;
@@ -107,11 +120,7 @@ const header = every(100, () => {
   const pill = $('conn-state');
   text(pill, state ?? '');
   pill.className = `state-pill ${String(state ?? '').toLowerCase()}`;
-  if (!c) {
-    const known = model.overview && model.connections.length;
-    $('conn-facts').replaceChildren(h('div', {}, h('dt', {}, known ? 'This connection is no longer kept.' : 'Waiting for the server…'), h('dd', {}, h('a', { href: '#/' }, 'all sockets'))));
-    return;
-  }
+  if (!c) return;
   const facts = [
     ['we are', c.role], ['fd', c.fd >= 0 ? c.fd : '–'],
     [c.closed === null ? 'age' : 'lasted', duration((c.closed === null ? Math.max(time, c.opened) : c.closed) - c.opened)],
@@ -126,7 +135,7 @@ const header = every(100, () => {
     header.key = key;
     $('conn-facts').replaceChildren(...facts.map(([k, v]) => h('div', {}, h('dt', {}, k), h('dd', {}, v))));
   }
-  $('conn-limit').hidden = c.closed !== null && view.time === null;
+  $('conn-limit').hidden = !m || (c.closed !== null && view.time === null);
   const limit = m?.limit ?? '', what = limits.find(([l]) => l === limit);
   if (header.limit !== limit) {
     header.limit = limit;

@@ -102,9 +102,11 @@ export class PacketPanel {
       mark(at === undefined ? null : fields.filter((f) => f.start <= at && at < f.end).sort((a, b) => (a.end - a.start) - (b.end - b.start))[0] ?? null);
     });
     hex.addEventListener('pointerleave', () => mark(null));
-    parts.push(h('h3', {}, 'Headers'), list, h('h3', {}, 'Bytes ', p.captured < p.len ? h('span', { class: 'hint' }, `the first ${count(p.captured)} of ${count(p.len)}`) : ''), hex);
-    if (data.includes('..')) parts.push(h('p', { class: 'hint' }, 'Payload is hidden; catflap --show-payload shows it.'));
+    parts.push(h('h3', {}, 'Headers'), list);
     if (p.text) parts.push(h('h3', {}, 'As tcpdump prints it'), h('pre', { class: 'callout' }, p.text));
+    // The bytes stay in sight: a field that is pointed at lights them.
+    const left = p.len - p.captured;
+    parts.push(h('div', { class: 'bytes' }, h('h3', {}, 'Bytes ', left > 0 && h('span', { class: 'hint' }, `${count(left)} more of payload are not shown${model.info?.payload ? '' : ': catflap --show-payload keeps them'}`)), hex));
     return parts;
   }
 }

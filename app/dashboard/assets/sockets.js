@@ -130,14 +130,15 @@ export class Sockets {
   }
 
   #nothing(all) {
-    const key = `${all} ${this.query} ${address()}`;
+    const past = this.history ? 0 : model.connections.length, key = `${all} ${past} ${this.query} ${address()}`;
     if (this.empty.dataset.key === key) return;
     this.empty.dataset.key = key;
     if (all) {
       this.empty.replaceChildren(h('p', {}, `None of ${count(all)} matches “${this.query}”.`));
       return;
     }
-    this.empty.replaceChildren(h('p', {}, 'Nothing yet. Run'), h('p', {}, h('code', {}, `curl ${address()}`)), h('p', {}, 'and watch it arrive.'));
+    if (model.info?.mode === 'view') { this.empty.replaceChildren(h('p', {}, past ? `This is a recording: its ${count(past)} connections are in the history.` : 'This recording has no connections.')); return; }
+    this.empty.replaceChildren(h('p', {}, past ? `No connection is open now; the history has ${count(past)}. Run` : 'Nothing yet. Run'), h('p', {}, h('code', {}, `curl ${address()}`)), h('p', {}, 'and watch it arrive.'));
   }
 }
 

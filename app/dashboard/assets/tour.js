@@ -177,6 +177,7 @@ class Tour {
         recent && h('button', { type: 'button', onclick: () => this.use(recent.id) }, 'Take the last connection'),
         h('button', { type: 'button', class: 'primary', disabled: !e && !(this.at < 2), onclick: () => this.go(this.at + 1) }, this.at === steps.length - 1 ? 'Done' : 'Next')));
     if (had) this.box.querySelector('button.primary:not(:disabled), button')?.focus();
+    this.box.dataset.side = this.at < 2 || step.open ? 'left' : 'right'; // where it hides least of what it tells of
     this.#spot(e ? step.spot : null);
   }
 
@@ -186,7 +187,7 @@ class Tour {
     const el = document.querySelector(selector);
     const card = el?.closest('.card, .drawer') === el ? el : el?.closest('.card') ?? el;
     card?.classList.add('spot');
-    card?.scrollIntoView({ block: 'nearest', behavior: matchMedia('(prefers-reduced-motion: reduce)').matches ? 'auto' : 'smooth' });
+    card?.scrollIntoView({ block: innerWidth < 720 ? 'start' : 'nearest', behavior: matchMedia('(prefers-reduced-motion: reduce)').matches ? 'auto' : 'smooth' });
   }
 }
 
