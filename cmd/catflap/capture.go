@@ -42,7 +42,8 @@ them. In Wireshark: frame.comment contains "retransmission". catflap view shows 
 As they cross the device, packets may be TCP super-packets of up to 64 KiB, with checksums still to be completed by
 the host's kernel. --segments writes what becomes of them on a wire.
 
-If packets come faster than they can be written, some are lost, and their number is told at the end.
+If packets come faster than they can be written, some are missed, and their number is told at the end; -s 128 keeps
+the headers, and misses fewer.
 
 -C, -G and -W number the files: of -w trace.pcapng they are trace_00001.pcapng and so on.
 

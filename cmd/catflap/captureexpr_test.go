@@ -3,9 +3,6 @@ package main
 import (
 	"errors"
 	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +11,6 @@ import (
 	"github.com/gopacket/gopacket/layers"
 
 	"github.com/catflap/catflap/internal/packet"
-	"github.com/catflap/catflap/internal/testenv"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun/capture"
 )
@@ -70,74 +66,6 @@ var exprExamples = []string{
 	"net 10.9.0.2/31", "dst net 10.9.0.2/31", "net fd00:9::/32", "src net 10.9.0.0/30", "port 5100", "src port 5100", "dst port 5100", "tcp port 5100", "udp port 5100", "portrange 5100-5101",
 	"tcp src portrange 20-30", "not tcp", "! tcp", "!tcp", "tcp and not port 22", "tcp or udp and port 5100", "tcp or (udp and port 5100)", "(tcp or udp) and port 5100",
 	"not (tcp or udp)", "port 22 or 9999", "host 10.9.0.1 or 10.9.0.2", "not host 10.9.0.1 and 10.9.0.2", "tcp port 22 or 443 || udp", "tcp && ip6", "less 40", "greater 300", "src host 10.9.0.1 and dst port 5100 and not icmp",
-}
-
-// write writes packets to a capture file.
-func writeCapture(t testing.TB, packets []capture.Packet) (name string) {
-	t.Helper()
-	name = filepath.Join(t.TempDir(), "c.pcapng")
-	w, err := capture.Create(name, capture.Config{}, capture.Rotation{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.AddInterface(capture.Interface{Name: "cat0"}); err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range packets {
-		if err := w.WritePacket(p); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
-
-// realTcpdump has the real one read a capture.
-func realTcpdump(t *testing.T, args ...string) string {
-	t.Helper()
-	cmd := exec.Command("tcpdump", args...)
-	cmd.Env = append(os.Environ(), "TZ=UTC")
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("tcpdump %q: %v: %s", args, err, stderr.String())
-	}
-	return string(out)
-}
-
-// TestBesideRealTcpdump: both print the same of one file, for every expression and every stamp.
-func TestBesideRealTcpdump(t *testing.T) {
-	testenv.Require(t, "tcpdump")
-	was := time.Local
-	time.Local = time.UTC
-	defer func() { time.Local = was }()
-	file := writeCapture(t, exprPackets(t))
-	for _, expr := range exprExamples {
-		got, status := inProcess("", "tcpdump", "-n", "-r", file, expr)
-		if status != exitOK {
-			t.Errorf("%q: status %d: %s", expr, status, got)
-			continue
-		}
-		equal(t, expr, got, realTcpdump(t, "-n", "-r", file, expr))
-	}
-	for _, flags := range [][]string{{"-S"}, {"-t"}, {"-tt"}, {"-ttt"}, {"-tttt"}, {"-ttttt"}, {"-c", "3"}, {"-nl", "-t"}} {
-		got, _ := inProcess("", append([]string{"tcpdump", "-r", file}, flags...)...)
-		equal(t, strings.Join(flags, " "), got, realTcpdump(t, append([]string{"-n", "-r", file}, flags...)...))
-	}
-}
-
-// TestExpressionDirections: the words for directions mean the stack's.
-func TestExpressionDirections(t *testing.T) {
-	file := writeCapture(t, exprPackets(t))
-	for expr, want := range map[string]int{"inbound": 5, "outbound": 4, "outbound and tcp": 3, "not inbound": 4} {
-		out, status := inProcess("", "tcpdump", "-r", file, expr)
-		if got := strings.Count(out, "\n"); got != want || status != exitOK {
-			t.Errorf("%s: %d packets, want %d", expr, got, want)
-		}
-	}
 }
 
 // TestExpressionFragment: a fragment that is not the first has addresses and a protocol, and no ports.

@@ -37,7 +37,7 @@ with -r those of a pcapng or pcap file. Addresses and ports are always numbers, 
 -e says before each packet on which device it went which way, its length, and for a TCP super-packet the segments
 that it becomes. It also shows packets that the link lost before the stack could see them.
 
-If packets come faster than they can be printed, some are lost, and their number is told at the end.
+If packets come faster than they can be printed, some are missed, and their number is told at the end.
 
 ` + exprHelp,
 		Example: `  catflap tcpdump tcp port 80
