@@ -64,7 +64,7 @@ type options struct {
 // Durations and rounds: the quick run is to stay below three minutes with three
 // contestants, and five rounds are the least that make a median of ratios.
 const (
-	fullDuration, fullWarmup   = 2 * time.Second, 500 * time.Millisecond
+	fullDuration, fullWarmup   = time.Second, 300 * time.Millisecond
 	quickDuration, quickWarmup = 800 * time.Millisecond, 200 * time.Millisecond
 	defaultRounds              = 5
 )
