@@ -253,6 +253,14 @@ const artefacts = "CATFLAP_ARTEFACTS"
 // keep keeps a picture of the page, or of the whole of it, as an artefact.
 func (t *tab) keep(name string, whole bool) {
 	t.Helper()
+	if os.Getenv(artefacts) != "" {
+		t.keepFile(name+".png", t.png(whole))
+	}
+}
+
+// keepFile keeps a file as an artefact.
+func (t *tab) keepFile(name string, b []byte) {
+	t.Helper()
 	dir := os.Getenv(artefacts)
 	if dir == "" {
 		return
@@ -260,8 +268,8 @@ func (t *tab) keep(name string, whole bool) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	name = strings.ReplaceAll(t.Name(), "/", "-") + "-" + name + ".png"
-	if err := os.WriteFile(filepath.Join(dir, name), t.png(whole), 0o644); err != nil {
+	name = strings.NewReplacer("/", "-", ",_", "-").Replace(t.Name()) + "-" + name
+	if err := os.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

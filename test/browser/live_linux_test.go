@@ -547,7 +547,7 @@ func TestRecording(t *testing.T) {
 	}
 	r := openIn(t, l.browser, desktop, url)
 	r.until("the recording", `document.getElementById('mode').textContent === 'view'`)
-	r.click("#show-history")
+	r.keep("first", false)
 	r.until("its connection", `!!document.querySelector('#sockets tbody tr a')`)
 	r.keep("overview", false)
 	r.click("#sockets tbody tr a")
@@ -560,4 +560,8 @@ func TestRecording(t *testing.T) {
 	if n := eval[int](r, `[...document.querySelectorAll('#link-connection button, #link-connection input')].filter((e) => e.offsetParent).length`); n != 0 {
 		t.Errorf("a recording shows %d controls; want none", n)
 	}
+	r.click("#tour-start")
+	r.step("A SYN arrives", "wants a connection")
+	r.click("#tour .primary")
+	r.step("Is this address ours?", "local 10.9.0.2 dev cat0")
 }

@@ -293,11 +293,27 @@ func TestPictures(t *testing.T) {
 		p.click(fmt.Sprintf(`#export-dialog button[value="%s"]`, c.button))
 		p.until("the picture "+c.button, fmt.Sprintf(`saved.length === %d`, i+1))
 		svg := eval[string](p, fmt.Sprintf(`saved[%d]`, i))
+		p.keepFile(c.button+".svg", []byte(svg))
 		if !strings.Contains(svg, c.words) {
 			t.Errorf("%s: no %q in the picture", c.button, c.words)
 		}
 		if strings.Contains(svg, "var(--") || strings.Contains(svg, "class=") {
 			t.Errorf("%s: the picture needs the style sheet", c.button)
+		}
+		// Drawn as an image, without the page's style sheet, most of it is the card's colour.
+		share := eval[float64](p, fmt.Sprintf(`(async () => {
+			const image = new Image();
+			image.src = 'data:image/svg+xml;charset=utf-8,' + encodeURIComponent(saved[%d]);
+			await image.decode();
+			const canvas = Object.assign(document.createElement('canvas'), { width: 400, height: 400 }), ctx = canvas.getContext('2d');
+			ctx.drawImage(image, 0, 0, 400, 400);
+			const want = (await import('./util.js')).colour('card').match(/\d+/g).map(Number), d = ctx.getImageData(0, 0, 400, 400).data;
+			let n = 0;
+			for (let i = 0; i < d.length; i += 4) if (Math.abs(d[i] - want[0]) + Math.abs(d[i + 1] - want[1]) + Math.abs(d[i + 2] - want[2]) < 12) n++;
+			return n / (400 * 400);
+		})()`, i))
+		if share < 0.6 || share > 0.995 {
+			t.Errorf("%s: %.0f%% of the picture is background; want most, and not all", c.button, share*100)
 		}
 		d := xml.NewDecoder(strings.NewReader(svg))
 		for {

@@ -66,6 +66,8 @@ async function learn() {
   $('mode').dataset.mode = info.mode;
   text($('name'), info.mode === 'view' ? info.name : [info.stack?.dev ?? info.name, ...(info.stack?.addrs ?? [])].join(' · '));
   document.title = `${info.name ?? ''} · catflap`;
+  document.documentElement.dataset.mode = info.mode;
+  if (info.mode === 'view') $('show-history').click(); // nothing is open in a recording
   $('token-button').hidden = !info.controls;
   model.tell('info');
 }

@@ -61,8 +61,9 @@ export class Path {
       t.setAttribute('class', `line ${kind}`);
     });
     if (part.inRate) { // the lanes to the next step: what reaches it, and what leaves it
-      text(part.inRate, rate(next.inRate));
-      text(part.outRate, rate(next.outRate));
+      const live = model.info?.mode !== 'view';
+      text(part.inRate, live ? rate(next.inRate) : '');
+      text(part.outRate, live ? rate(next.outRate) : '');
       part.inLane.classList.toggle('flows', next.inRate > 0);
       part.outLane.classList.toggle('flows', next.outRate > 0);
     }

@@ -75,8 +75,10 @@ export class PacketPanel {
       parts.push(h('h3', {}, p.out ? 'How it was sent' : 'How it was delivered'),
         h('ol', { class: 'chain', id: 'chain' }, p.decision.map((d) => h('li', { class: d.step }, h('b', {}, stepNames[d.step] ?? d.step), ' ', d.text.replace(/^table /, '')))));
     }
-    const fields = p.fields ?? [], data = (p.hex ?? '').match(/../g) ?? [];
     const per = this.box.clientWidth < NARROW ? PER_LINE / 2 : PER_LINE;
+    const fields = p.fields ?? [], all = (p.hex ?? '').match(/../g) ?? [];
+    // Of what is hidden, the rest of a line is enough.
+    const data = all.slice(0, Math.ceil((all.findLastIndex((b) => b !== '..') + 1) / per) * per);
     const cells = data.map((b, i) => h('span', { class: b === '..' ? 'byte hidden-byte' : 'byte', 'data-at': i }, b));
     const rows = [];
     for (let i = 0; i < cells.length; i += per) {

@@ -40,7 +40,7 @@ export class Pen {
 const at = (n) => Math.round(n * 10) / 10;
 
 // The properties of a drawing that come from the style sheet.
-const properties = ['fill', 'stroke', 'stroke-width', 'stroke-dasharray', 'stroke-linecap', 'fill-opacity', 'opacity', 'font-family', 'font-size', 'font-weight', 'letter-spacing'];
+const properties = ['fill', 'stroke', 'stroke-width', 'stroke-dasharray', 'stroke-linecap', 'stroke-linejoin', 'stroke-opacity', 'paint-order', 'fill-opacity', 'opacity', 'font-family', 'font-size', 'font-weight', 'font-style'];
 
 /** saveSVG downloads an SVG element that looks, without the style sheet, as it does here. */
 export function saveSVG(svg, name, background) {
@@ -48,16 +48,20 @@ export function saveSVG(svg, name, background) {
   holder.className = 'offstage';
   holder.append(svg);
   document.body.append(holder);
-  for (const el of svg.querySelectorAll('*')) {
+  // All is read before anything is changed: an element's style depends on the classes above it.
+  const looks = [...svg.querySelectorAll('*')].map((el) => {
     const style = getComputedStyle(el), above = el.parentElement === svg ? null : getComputedStyle(el.parentElement);
-    for (const p of properties) {
+    return [el, properties.map((p) => {
       const value = style.getPropertyValue(p);
-      if (p === 'opacity' ? value !== '1' : value !== above?.getPropertyValue(p)) el.setAttribute(p, value); // all else is inherited
-      else el.removeAttribute(p);
+      return [p, (p === 'opacity' ? value !== '1' : value !== above?.getPropertyValue(p)) ? value : null]; // all else is inherited
+    })];
+  });
+  for (const [el, look] of looks) {
+    for (const [p, value] of look) {
+      if (value === null) el.removeAttribute(p);
+      else el.setAttribute(p, value);
     }
-    el.removeAttribute('class');
-    el.removeAttribute('role');
-    el.removeAttribute('tabindex');
+    for (const name of ['class', 'role', 'tabindex', 'aria-label', 'data-id', 'data-seq', 'data-kind']) el.removeAttribute(name);
   }
   holder.remove();
   const [x, y, w, hgt] = (svg.getAttribute('viewBox') ?? '0 0 100 100').split(' ');

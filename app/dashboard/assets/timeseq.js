@@ -1,6 +1,6 @@
 // The time-sequence graph, in tcptrace's conventions: segments as vertical arrows, R for what is sent again,
 // the green line of acknowledgements, the yellow line of what the receiver allows, purple SACK blocks.
-import { after, bytes, colour, count, h, stamp } from './util.js';
+import { after, bytes, colour, count, duration, h } from './util.js';
 import { lost as gone, model, view } from './model.js';
 import { Plot, span } from './plot.js';
 import { Pen } from './svg.js';
@@ -160,6 +160,14 @@ function arrows(pen, x, y0, y1, unit) {
   pen.moveTo(x - a, y0 - a); pen.lineTo(x, y0); pen.lineTo(x + a, y0 - a);
 }
 
+// ticks are some five round numbers in a range.
+function ticks([lo, hi]) {
+  const raw = (hi - lo) / 5, ten = 10 ** Math.floor(Math.log10(raw)), step = ten * [1, 2, 5, 10].find((k) => k * ten >= raw);
+  const list = [];
+  for (let n = Math.ceil(lo / step); n * step <= hi; n++) list.push(n * step);
+  return list;
+}
+
 /** signs are what the legend explains; each is told by its shape as well. */
 export const signs = [
   ['seg', 'segment', '↕'], ['again', 'sent again', 'R'], ['again', 'lost', '✕'], ['ack', 'acknowledged', '┘'], ['wnd', 'ack + window', '┘'], ['sack', 'SACK', '┃'],
@@ -203,18 +211,12 @@ export class TimeSeq extends Plot {
     const x = (t) => left + (t - range[0]) / (range[1] - range[0]) * width, y = (q) => top + height - (q - lo) / (hi - lo) * height;
     pen.font = '11px system-ui, sans-serif';
     pen.lineWidth = 1;
-    for (let i = 0; i <= 5; i++) {
-      const t = range[0] + (range[1] - range[0]) * i / 5, q = lo + (hi - lo) * i / 5;
-      pen.strokeStyle = colour('grid');
-      pen.beginPath();
-      pen.moveTo(x(t), top); pen.lineTo(x(t), top + height); pen.moveTo(left, y(q)); pen.lineTo(left + width, y(q));
-      pen.stroke();
-      pen.fillStyle = colour('soft');
-      pen.textAlign = 'center';
-      pen.fillText(`${stamp(t, 4)} s`, x(t), top + height + 18);
-      pen.textAlign = 'right';
-      pen.fillText(count(Math.max(q, 0)), left - 6, y(q) + 4);
-    }
+    const line = (x0, y0, x1, y1) => { pen.strokeStyle = colour('grid'); pen.beginPath(); pen.moveTo(x0, y0); pen.lineTo(x1, y1); pen.stroke(); };
+    pen.fillStyle = colour('soft');
+    pen.textAlign = 'center';
+    for (const t of ticks(range)) { line(x(t), top, x(t), top + height); pen.fillText(duration(t), x(t), top + height + 18); }
+    pen.textAlign = 'right';
+    for (const q of ticks([Math.max(lo, 0), hi])) { line(left, y(q), left + width, y(q)); pen.fillText(count(q), left - 6, y(q) + 4); }
     const c = model.connection();
     pen.fillStyle = colour('ink');
     pen.textAlign = 'left';

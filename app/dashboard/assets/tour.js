@@ -1,6 +1,6 @@
 // The guided tour: the life of one live request, from bind to the last state. Each step stops at the event
 // that it tells of, and says its numbers.
-import { $, bytes, count, duration, h, stamp } from './util.js';
+import { $, bytes, count, duration, h, stamp, toast } from './util.js';
 import { get } from './api.js';
 import { model, view } from './model.js';
 import { address, server } from './sockets.js';
@@ -101,7 +101,14 @@ class Tour {
     this.since = model.now();
     this.chosen = 0;
     this.packet = null;
-    this.go(0);
+    this.first = 0;
+    if (model.info?.mode === 'view') { // what was before the first connection is not in a recording
+      const c = model.connections.find((x) => x.role === 'server');
+      if (!c) { toast('This recording has no request to tell of.'); return; }
+      this.first = 2;
+      this.chosen = c.id;
+    }
+    this.go(this.first);
     this.box.hidden = false;
     this.box.querySelector('button.primary, button')?.focus();
   }
@@ -117,7 +124,7 @@ class Tour {
 
   go(n) {
     if (n >= steps.length) { this.stop(); return; }
-    this.at = Math.max(0, n);
+    this.at = Math.max(this.first, n);
     this.shown = false;
     const step = steps[this.at];
     if (step.page && location.hash !== step.page && this.at < 2) location.hash = step.page;
@@ -173,7 +180,7 @@ class Tour {
         h('button', { type: 'button', class: 'quiet', 'aria-label': 'End the tour', onclick: () => this.stop() }, '✕')),
       h('div', { class: 'tour-text', 'aria-live': 'polite' }, words),
       h('div', { class: 'buttons' },
-        h('button', { type: 'button', class: 'quiet', disabled: this.at === 0, onclick: () => this.go(this.at - 1) }, 'Back'),
+        h('button', { type: 'button', class: 'quiet', disabled: this.at === this.first, onclick: () => this.go(this.at - 1) }, 'Back'),
         recent && h('button', { type: 'button', onclick: () => this.use(recent.id) }, 'Take the last connection'),
         h('button', { type: 'button', class: 'primary', disabled: !e && !(this.at < 2), onclick: () => this.go(this.at + 1) }, this.at === steps.length - 1 ? 'Done' : 'Next')));
     if (had) this.box.querySelector('button.primary:not(:disabled), button')?.focus();
