@@ -32,15 +32,16 @@ const (
 
 // Info describes the process behind a control socket and its device.
 type Info struct {
-	Version string         `json:"version"` // of catflap
-	PID     int            `json:"pid"`
-	Command string         `json:"command"` // the name of the program
-	User    string         `json:"user"`
-	Dev     string         `json:"dev"`
-	Driver  string         `json:"driver"`
-	MTU     int            `json:"mtu"` // bytes
-	Addrs   []netip.Prefix `json:"addrs"`
-	Started time.Time      `json:"started"`
+	Version  string         `json:"version"` // of catflap
+	PID      int            `json:"pid"`
+	Command  string         `json:"command"` // the name of the program
+	User     string         `json:"user"`
+	Dev      string         `json:"dev"`
+	Driver   string         `json:"driver"`
+	Offloads string         `json:"offloads,omitempty"` // what the kernel granted, and why not where it did not
+	MTU      int            `json:"mtu"`                // bytes
+	Addrs    []netip.Prefix `json:"addrs"`
+	Started  time.Time      `json:"started"`
 }
 
 // Addr is an address of a link, for /v1/addrs.

@@ -148,6 +148,7 @@ func (i *Instance) Control(path, version string) error {
 	}
 	if i.dev != nil {
 		info.Dev, info.Driver, info.MTU = i.dev.Name(), i.dev.Driver().String(), i.dev.MTU()
+		info.Offloads = i.dev.Offloads().String()
 	}
 	var err error
 	i.control, err = control.Serve(path, control.Parts{Stack: i.stack, Netem: i.netem}, info, i.log)

@@ -187,7 +187,11 @@ func describeDevice(info control.Info) string {
 	if info.Dev == "" {
 		return ""
 	}
-	return fmt.Sprintf("TUN device, driver %s, MTU %d", info.Driver, info.MTU)
+	s := fmt.Sprintf("TUN device, driver %s, MTU %d", info.Driver, info.MTU)
+	if info.Offloads != "" {
+		s += ", offloads: " + info.Offloads
+	}
+	return s
 }
 
 // openCapture opens a capture file, or stdin for -.
