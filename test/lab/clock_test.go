@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -56,8 +57,7 @@ func TestRunProgram(t *testing.T) {
 					for j := range 3 {
 						c.Sleep(time.Duration(j*10+i+1) * time.Second)
 						for range 1000 * (5 - i) { // those that wake first work longest
-							mu.Lock()
-							mu.Unlock()
+							runtime.Gosched()
 						}
 						mu.Lock()
 						log = append(log, fmt.Sprintf("%s %d", c.Elapsed(), i))

@@ -27,7 +27,7 @@ const (
 	goodputRate  = "100mbit"
 	goodputBytes = 2 << 20
 	goodputTime  = 60 * time.Second      // of virtual time, at most, for a transfer
-	raceRTT      = 50 * time.Millisecond // the one measured with the race detector, which takes ten times as long
+	raceRTT      = 50 * time.Millisecond // the one measured with the race detector, by which all takes ten times as long
 )
 
 // goodput measures one transfer, in Mbit/s.
@@ -66,7 +66,7 @@ func TestGoodput(t *testing.T) {
 	s.WriteString("\n" + strings.Repeat("-", 14) + "+" + strings.Repeat("-", 12*len(buffers)) + "\n")
 	for _, loss := range lossPercents {
 		for _, rtt := range rtts {
-			if raceEnabled && rtt != raceRTT {
+			if raceEnabled && !(rtt == raceRTT && (loss == "0" || loss == "1" || loss == "10")) {
 				s.WriteString("\n")
 				continue
 			}

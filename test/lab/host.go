@@ -33,6 +33,7 @@ func TCP(cfg stack.TCPConfig) HostOption { return func(c *hostConfig) { c.tcp = 
 // Host adds a host, without links.
 func (l *Lab) Host(name string, opts ...HostOption) *Host {
 	l.t.Helper()
+	l.checkName(name)
 	cfg := hostConfig{tcp: l.opts.TCP}
 	for _, o := range opts {
 		o(&cfg)
@@ -96,6 +97,9 @@ func (h *Host) resolve(network, address string) (string, error) {
 		return "", &net.DNSError{Err: "no such host; this lab has " + strings.Join(known, ", "), Name: name, IsNotFound: true}
 	}
 	own := h.Addrs()
+	if name == h.name && len(own) == 0 {
+		return net.JoinHostPort("localhost", port), nil
+	}
 	var best netip.Addr
 	score := -1
 	for _, p := range addrs {

@@ -59,6 +59,8 @@ type Lab struct {
 	virtual *Clock // nil: real time
 	record  *recorder
 
+	patience time.Duration // closeTimeout, but for a test
+
 	mu      sync.RWMutex // guards changes of the network
 	nodes   []node
 	links   []*Link
@@ -70,7 +72,7 @@ type Lab struct {
 // New makes an empty network, which is closed when the test ends.
 func New(t testing.TB, opts Options) *Lab {
 	t.Helper()
-	l := &Lab{t: t, opts: opts, clock: tcpip.NewStdClock(), virtual: opts.Clock}
+	l := &Lab{t: t, opts: opts, clock: tcpip.NewStdClock(), virtual: opts.Clock, patience: closeTimeout}
 	if l.opts.MTU == 0 {
 		l.opts.MTU = tun.DefaultMTU
 	}
@@ -161,8 +163,8 @@ func (l *Lab) close() {
 	}()
 	select {
 	case <-done:
-	case <-time.After(closeTimeout):
-		l.t.Errorf("lab: something still runs %s after the end of the test; goroutines:\n%s", closeTimeout, stacks())
+	case <-time.After(l.patience):
+		l.t.Errorf("lab: something still runs %s after the end of the test; goroutines:\n%s", l.patience, stacks())
 	}
 }
 

@@ -51,20 +51,24 @@ func (s *subnet) attach(n node, link *Link, end int) (*attachment, error) {
 // nameRule is what a node may be called: what a host may be called in a URL, and a file.
 var nameRule = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$`)
 
-// add gives a node its name.
-func (l *Lab) add(n node) {
+// checkName ends the test if a new node cannot have that name.
+func (l *Lab) checkName(name string) {
 	l.t.Helper()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	name := n.Name()
+	nodes := l.snapshot()
 	switch {
 	case !nameRule.MatchString(name) || name == "localhost":
 		l.fatalf("name %q: a node's name is letters, digits and hyphens in between, and not localhost", name)
-	case slices.ContainsFunc(l.nodes, func(o node) bool { return o.Name() == name }):
+	case slices.ContainsFunc(nodes, func(o node) bool { return o.Name() == name }):
 		l.fatalf("name %q: there is a node of this name", name)
-	case len(l.nodes) >= maxNodes:
+	case len(nodes) >= maxNodes:
 		l.fatalf("name %q: a lab has %d nodes at most", name, maxNodes)
 	}
+}
+
+// add makes a node, whose name has been checked, part of the network.
+func (l *Lab) add(n node) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.nodes = append(l.nodes, n)
 }
 
@@ -165,6 +169,7 @@ func (r *Router) node() node { return r }
 // Router adds a router, with a link to each of the nodes given.
 func (l *Lab) Router(name string, nodes ...Node) *Router {
 	l.t.Helper()
+	l.checkName(name)
 	n, err := l.newStackNode(name, l.opts.TCP, true)
 	if err != nil {
 		l.fatalf("router %s: %v", name, err)

@@ -129,7 +129,11 @@ func (p *port) deliver() {
 		p.mu.Unlock()
 
 		p.link.lab.record.packet(p, false, in.data)
-		pkt := netstack.NewPacketBuffer(netstack.PacketBufferOptions{Payload: buffer.MakeWithData(in.data)})
+		payload := buffer.MakeWithData
+		if p.node.forwards() && p.node.hasAddrs() { // a router
+			payload = unpooled
+		}
+		pkt := netstack.NewPacketBuffer(netstack.PacketBufferOptions{Payload: payload(in.data)})
 		pkt.NetworkProtocolNumber = in.proto
 		p.Endpoint.DeliverNetworkPacket(in.proto, pkt)
 		pkt.DecRef()
@@ -138,6 +142,16 @@ func (p *port) deliver() {
 			return
 		}
 	}
+}
+
+// unpooled is buffer.MakeWithData in memory that is not used again. Netstack's forwarding reads a packet's TTL from memory that it
+// has given back (ipv4.endpoint.forwardPacketWithRoute: the header is copied on write while DeepCopyForForwarding holds it), where
+// another goroutine's packet may be by then.
+func unpooled(data []byte) buffer.Buffer {
+	v := buffer.NewViewSize(buffer.MaxChunkSize + 1) // larger than what is pooled
+	copy(v.AsSlice(), data)
+	v.CapLength(len(data))
+	return buffer.MakeWithView(v)
 }
 
 // Close implements stack.LinkEndpoint: it drops what waits, waits for what is being delivered, and closes the layers below.

@@ -27,6 +27,7 @@ type Switch struct {
 // addresses 1, 2, 3 and so on, in the order in which they are linked.
 func (l *Lab) Switch(name string, nodes ...Node) *Switch {
 	l.t.Helper()
+	l.checkName(name)
 	s := &Switch{lab: l, name: name}
 	s.table.Store(&map[netip.Addr]*port{})
 	l.add(s)
