@@ -57,6 +57,7 @@ func (*kernel) ListenPacket(network, address string) (net.PacketConn, error) {
 const (
 	onKernel  = "kernel"
 	onOffload = "offload"
+	onWatched = "watched"
 	onWater   = "water"
 	onPair    = "pair"
 )
@@ -119,7 +120,11 @@ func startServer(a serveArgs) (s *server, clients network, err error) {
 }
 
 func startCatflap(a serveArgs) (*stack.Stack, error) {
-	driver, err := tun.ParseDriver(a.On)
+	on := a.On
+	if on == onWatched {
+		on = onOffload
+	}
+	driver, err := tun.ParseDriver(on)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +144,22 @@ func startCatflap(a serveArgs) (*stack.Stack, error) {
 	if err != nil {
 		return nil, err
 	}
+	if a.On == onWatched {
+		watch(i.Stack())
+	}
 	return i.Stack(), nil
+}
+
+// watchBuffer is as many events as a dashboard lets wait.
+const watchBuffer = 1 << 14
+
+// watch listens to all that happens in s, for as long as s lives.
+func watch(s *stack.Stack) {
+	sub := s.SubscribeWith(context.Background(), stack.SubscribeConfig{Buffer: watchBuffer, Kinds: stack.AllEvents})
+	go func() {
+		for range sub.Events() {
+		}
+	}()
 }
 
 func remedy(err error) string {

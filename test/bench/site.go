@@ -35,7 +35,9 @@ type contestant struct {
 }
 
 // catflap reports whether the server's side runs on catflap's stack over a device.
-func (c *contestant) catflap() bool { return c.name == onOffload || c.name == onWater }
+func (c *contestant) catflap() bool {
+	return c.name == onOffload || c.name == onWatched || c.name == onWater
+}
 
 // relay reports whether the contestant has an MTU of its own.
 func (c *contestant) relay() bool { return c.name == viaSlirp || c.name == viaPasta }
@@ -210,6 +212,7 @@ const (
 var contestants = []*contestant{
 	{name: onKernel, what: "Linux's own stack over a veth pair", start: startVeth},
 	{name: onOffload, what: "catflap, TUN device with offloads", start: startTUN},
+	{name: onWatched, what: "the same, and a program that listens to every event", start: startTUN},
 	{name: onWater, what: "catflap, songgao/water, no offloads", start: startTUN},
 	{name: onPair, what: "two catflap stacks in one process", start: startPair, skip: map[string]string{
 		familyIdle:  "client and server share one process, whose memory cannot be told apart",
