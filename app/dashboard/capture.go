@@ -33,7 +33,7 @@ func (e *entry) event(start time.Time) stack.Event {
 	ev := stack.Event{Seq: e.seq, Time: start.Add(e.at), State: e.state, Call: e.call, Sample: e.sample, Timer: e.timer}
 	switch {
 	case e.packet != nil:
-		ev.Packet = e.packet.ev
+		ev.Packet = &e.packet.ev
 	case e.link != nil:
 		ev.Link = e.link.ev
 	}

@@ -66,7 +66,7 @@ func (s *Server) packet(r *http.Request) (any, error) {
 	var data []byte
 	if p := e.packet; p != nil {
 		d.Out, d.Len, d.Captured, data = p.out, p.len, p.seen, p.ev.Data
-		d.Decision = append(d.Decision, decisions(p.ev)...)
+		d.Decision = append(d.Decision, decisions(&p.ev)...)
 	} else {
 		l := e.link.ev
 		d.Out, d.Len, d.Captured, data = l.Out, l.Len, e.link.seen, l.Data

@@ -50,8 +50,8 @@ type relative struct {
 // to be shown.
 type keptPacket struct {
 	segment
-	ev   *stack.PacketEvent // with Data cut, and lookups shared with equal ones
-	seen int                // bytes that the event had
+	ev   stack.PacketEvent // with Data cut, and lookups shared with equal ones
+	seen int               // bytes that the event had
 	dup  bool
 }
 

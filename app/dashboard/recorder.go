@@ -216,18 +216,23 @@ func (r *Recorder) cut(data []byte, header int) []byte {
 }
 
 func (r *Recorder) packet(ev *stack.Event, at time.Duration) {
-	p := *ev.Packet
-	seen := len(p.Data)
+	// One piece of memory for both: most events come this way.
+	m := &struct {
+		entry
+		keptPacket
+	}{keptPacket: keptPacket{ev: *ev.Packet, seen: len(ev.Packet.Data)}}
+	m.entry = entry{seq: r.seq, at: at, packet: &m.keptPacket}
+	p := &m.ev
 	pk, err := r.parse(p.Data, p.Len)
 	header := 0
 	if err == nil {
 		header = headers(&pk)
 	}
 	if pk.TCP == nil || err != nil {
-		r.path.packet(&p)
+		r.path.packet(p)
 		p.Data = r.cut(p.Data, header)
-		s := segment{out: p.Out, len: p.Len, plen: len(pk.Payload)}
-		r.keep(r.stray, &entry{seq: r.seq, at: at, packet: &keptPacket{segment: s, ev: &p, seen: seen}})
+		m.segment = segment{out: p.Out, len: p.Len, plen: len(pk.Payload)}
+		r.keep(r.stray, &m.entry)
 		return
 	}
 	key := keyOf(&pk, p.Out)
@@ -235,8 +240,8 @@ func (r *Recorder) packet(ev *stack.Event, at time.Duration) {
 	if t := pk.TCP; c == nil || t.Flags&packet.SYN != 0 && c.begins(p.Out, t, p.Socket) {
 		c = r.begin(key, at, p.Out, t)
 	}
-	r.meets(c, &p, at)
-	dup := c.follow(p.Out, pk.TCP, len(pk.Payload))
+	r.meets(c, p, at)
+	m.dup = c.follow(p.Out, pk.TCP, len(pk.Payload))
 	if p.Out || p.Socket != nil && p.Socket.State != "LISTEN" {
 		r.attach(c, p.FD)
 	}
@@ -247,12 +252,12 @@ func (r *Recorder) packet(ev *stack.Event, at time.Duration) {
 	if c.hidden {
 		return
 	}
-	r.path.packet(&p)
+	r.path.packet(p)
 	p.Data = r.cut(p.Data, header)
 	p.Route = c.sharedRoute(p.Out, p.Route)
 	p.Socket = c.sharedLookup(p.Socket)
-	s := c.segment(p.Out, p.Len, len(pk.Payload), pk.TCP, options(p.Data, header))
-	r.keep(c, &entry{seq: r.seq, at: at, packet: &keptPacket{segment: s, ev: &p, seen: seen, dup: dup}})
+	m.segment = c.segment(p.Out, p.Len, len(pk.Payload), pk.TCP, options(p.Data, header))
+	r.keep(c, &m.entry)
 }
 
 // options are the bytes of the options of a TCP segment whose headers end at header.
@@ -472,6 +477,9 @@ func (c *connection) sender(s *segment) uint64 {
 
 func (r *Recorder) state(ev *stack.Event, at time.Duration) {
 	s := ev.State
+	if s.Remote.Port() == 0 {
+		return // a listener's
+	}
 	key := tuple{plain(s.Local), plain(s.Remote)}
 	c := r.byKey[key]
 	switch starts := s.To == "SYN-SENT" || s.To == "SYN-RECEIVED" && s.From == "LISTEN"; {

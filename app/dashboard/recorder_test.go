@@ -17,6 +17,7 @@ func TestConnection(t *testing.T) {
 	s := newStory(t)
 	s.call("socket", 5, text("AF_INET"))
 	s.call("listen", 0, text("5"), text("4096"))
+	s.add(stack.Event{State: &stack.StateEvent{FD: 5, Local: server, From: "CLOSED", To: "LISTEN"}})
 	s.shake()
 	s.in(found(7, "ESTABLISHED"), seg{flags: packet.PSH | packet.ACK, seq: 1001, ack: 5001, win: 500, payload: "GET / HTTP/1.1\r\n\r\n"})
 	s.call("read", 18, text("7"), buffer("GET / HTTP/1.1\r\n\r\n"), text("4096"))
@@ -37,14 +38,14 @@ func TestConnection(t *testing.T) {
 	}
 	c.Closed = nil
 	want := row{
-		ID: 1, Local: "10.9.0.2:80", Remote: "10.9.0.1:40000", Role: "server", State: "CLOSED", Opened: 0.003,
+		ID: 1, Local: "10.9.0.2:80", Remote: "10.9.0.1:40000", Role: "server", State: "CLOSED", Opened: 0.004,
 		RX: 18, TX: 12, Packets: 9, FD: 7, Kept: 17,
 	}
 	if c != want {
 		t.Errorf("row\n%+v, want\n%+v", c, want)
 	}
-	if *closed != 0.019 {
-		t.Errorf("closed at %v, want 0.019", *closed)
+	if *closed != 0.02 {
+		t.Errorf("closed at %v, want 0.02", *closed)
 	}
 	if got := s.kinds(1); got != "pspps"+"cpcp"+"psp"+"cpsps" {
 		t.Errorf("events %s", got)
@@ -52,7 +53,7 @@ func TestConnection(t *testing.T) {
 	if got := s.kinds(0); got != "cc" {
 		t.Errorf("calls of no connection: %s, want socket and listen", got)
 	}
-	s.has(1, 0, "the SYN", `"k":"p","seq":3,"t":0.003,"out":false`, `"flags":"S"`, `"seqno":1000`, `"win":64000`, `"rel":{"seq":0,"ack":0}`, `"state":"LISTEN"`, `"call":"fd 5 LISTEN"`, `"opts":"mss 1460,nop,wscale 7"`)
+	s.has(1, 0, "the SYN", `"k":"p","seq":4,"t":0.004,"out":false`, `"flags":"S"`, `"seqno":1000`, `"win":64000`, `"rel":{"seq":0,"ack":0}`, `"state":"LISTEN"`, `"call":"fd 5 LISTEN"`, `"opts":"mss 1460,nop,wscale 7"`)
 	s.has(1, 2, "a SYN-ACK's window is not scaled", `"out":true`, `"flags":"S."`, `"win":60000`, `"rel":{"seq":0,"ack":1}`)
 	s.has(1, 3, "the client's window, 500 << 7", `"win":64000,"rwin":500`, `"rel":{"seq":1,"ack":1}`)
 	s.has(1, 7, "the read shows no payload", `"name":"read","text":"read(7, \"\"..., 4096)`, `"ret":18`)

@@ -198,13 +198,17 @@ func (v *view) step(ctx context.Context) error {
 	return nil
 }
 
-// tell sends all entries after a cursor, a batch at a time.
+// tell sends entries after a cursor: all of a recording, and of a live stack at most maxBatch at a time, since no page
+// can show more. Of a transfer that is faster still, the recorder forgets, and tells a gap.
 func (v *view) tell(ctx context.Context, cur *cursor, send func([]any, uint64) error) error {
-	for ctx.Err() == nil {
+	for room := maxBatch; room > 0 && ctx.Err() == nil; {
 		var gap uint64
-		v.batch, gap = v.s.rec.read(cur, v.batch[:0], maxBatch)
+		v.batch, gap = v.s.rec.read(cur, v.batch[:0], room)
 		if len(v.batch) == 0 && gap == 0 {
 			break
+		}
+		if v.s.cfg.Stack != nil {
+			room -= len(v.batch)
 		}
 		events := make([]any, len(v.batch))
 		for i, e := range v.batch {
