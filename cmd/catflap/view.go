@@ -48,7 +48,7 @@ func view(ctx context.Context, e *env, f *dashboardFlags, file string) error {
 	}
 	rec, err := readRecording(e, file)
 	if err != nil {
-		return &remedyError{fmt.Errorf("view: %w", err), "want a pcapng file, as catflap capture writes it"}
+		return fmt.Errorf("view: %w", err)
 	}
 	if len(rec.Events) == 0 {
 		return &remedyError{fmt.Errorf("view: %s: there is no IP packet in it", file), "want a capture of at least one packet"}
@@ -87,5 +87,9 @@ func readRecording(e *env, file string) (record.Recording, error) {
 		defer f.Close()
 		r = f
 	}
-	return record.Read(r)
+	rec, err := record.Read(r)
+	if err != nil {
+		return rec, &remedyError{fmt.Errorf("%s: %w", file, err), "want a pcapng file, as catflap capture writes it"}
+	}
+	return rec, nil
 }
