@@ -63,7 +63,9 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		h.Set("Content-Security-Policy", csp)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		if trustworthy(r.Host) {
+			h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		}
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		if err := s.admits(r); err != nil {
 			refuse(w, err)
@@ -90,15 +92,26 @@ func (s *Server) admits(r *http.Request) error {
 	return nil
 }
 
+// hostOf is the host of a Host header, without port and brackets.
+func hostOf(authority string) string {
+	if h, _, err := net.SplitHostPort(authority); err == nil {
+		return h
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(authority, "["), "]")
+}
+
+// trustworthy reports whether browsers hold an origin to be so without TLS; of others they complain that they ignore
+// the opener's policy.
+func trustworthy(authority string) bool {
+	host := hostOf(authority)
+	a, err := netip.ParseAddr(host)
+	return strings.EqualFold(host, "localhost") || err == nil && a.IsLoopback()
+}
+
 // ownHost reports whether a request names this server: by a loopback name or address, by the address it came to, or
 // by the name that the user gave to listen on. None can be another site's name.
 func (s *Server) ownHost(r *http.Request) bool {
-	host := r.Host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	} else {
-		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	}
+	host := hostOf(r.Host)
 	if strings.EqualFold(host, "localhost") {
 		return true
 	}

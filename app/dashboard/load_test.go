@@ -95,9 +95,16 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
+// newQuietSite is a site that records what the test makes up, besides what little its stack does.
+func newQuietSite(t *testing.T) *site {
+	w := newSite(t, func(c *Config) { c.OnDemand = true })
+	w.s.Ready()
+	return w
+}
+
 // At 5,000 packets a second, a page that reads misses nothing and is at most a moment behind.
 func TestPaceOfAPage(t *testing.T) {
-	w := newSite(t, func(c *Config) { c.OnDemand = true })
+	w := newQuietSite(t)
 	r := w.s.rec
 	tr := newTraffic(t, r, 1)
 	ch, stop := w.open(t.Context(), "?conn=1")
@@ -162,7 +169,7 @@ func TestPaceOfAPage(t *testing.T) {
 
 // A client that does not read is waited for by nobody, takes no memory, and finds a gap when it reads again.
 func TestClientThatDoesNotRead(t *testing.T) {
-	w := newSite(t, func(c *Config) { c.OnDemand = true })
+	w := newQuietSite(t)
 	tr := newTraffic(t, w.s.rec, 1)
 	c, err := net.Dial("tcp", w.addr)
 	if err != nil {
@@ -212,7 +219,7 @@ func TestClientThatNeverReads(t *testing.T) {
 		t.Skip("takes as long as the timeout; run without -short")
 	}
 	t.Parallel()
-	w := newSite(t, func(c *Config) { c.OnDemand = true })
+	w := newQuietSite(t)
 	tr := newTraffic(t, w.s.rec, 1)
 	c, err := net.Dial("tcp", w.addr)
 	if err != nil {

@@ -33,8 +33,8 @@ type Config struct {
 	Stack     *stack.Stack
 	Recording record.Recording
 
-	// OnDemand has the stack followed only while somebody looks, and for a minute after: an event for each packet
-	// costs a fast transfer much of its speed.
+	// OnDemand has the stack followed only until Ready, and while somebody looks, and for a minute after: an event
+	// for each packet costs a fast transfer much of its speed.
 	OnDemand bool
 
 	Netem *impair.Link     // nil: the link cannot be impaired
@@ -78,7 +78,7 @@ type Server struct {
 	done  bool
 }
 
-// New returns a server that records already, unless on demand, and does not listen yet.
+// New returns a server that records already and does not listen yet.
 func New(cfg Config) *Server {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -118,6 +118,14 @@ func New(cfg Config) *Server {
 	s.rec.hide(cfg.StackPort, cfg.StackFDs)
 	s.watch.start(s)
 	return s
+}
+
+// Ready tells that the program has made what it starts with, such as its listeners: from here on a server that
+// records on demand waits for somebody to look.
+func (s *Server) Ready() {
+	if s.cfg.OnDemand {
+		s.watch.stop()
+	}
 }
 
 // Token is what a change must carry.

@@ -174,7 +174,7 @@ func TestWhoMayAsk(t *testing.T) {
 		}
 		for name, want := range map[string]string{
 			"Content-Security-Policy": csp, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
-			"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin",
+			"Cross-Origin-Resource-Policy": "same-origin",
 		} {
 			if h.Get(name) != want {
 				t.Errorf("%s: %s %q", tt.why, name, h.Get(name))
@@ -182,6 +182,16 @@ func TestWhoMayAsk(t *testing.T) {
 		}
 		if got := h.Get("Access-Control-Allow-Origin"); got != "" {
 			t.Errorf("%s: other sites may read: %s", tt.why, got)
+		}
+	}
+}
+
+// The opener's policy is sent where browsers heed it: elsewhere they complain.
+func TestOpenerPolicy(t *testing.T) {
+	w := newSite(t, nil)
+	for host, want := range map[string]string{"localhost:80": "same-origin", "127.0.0.1": "same-origin", "[::1]:1": "same-origin", "10.9.0.2:8098": ""} {
+		if _, _, h := w.ask("GET", "/", "", "Host: "+host); h.Get("Cross-Origin-Opener-Policy") != want {
+			t.Errorf("%s: %q, want %q", host, h.Get("Cross-Origin-Opener-Policy"), want)
 		}
 	}
 }
@@ -552,19 +562,30 @@ func TestTooManyStreams(t *testing.T) {
 // On demand the stack is followed while somebody looks.
 func TestOnDemand(t *testing.T) {
 	w := newSite(t, func(c *Config) { c.OnDemand = true })
+	l, err := w.stack.Listen("tcp4", "127.0.0.1:9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	w.s.Ready()
+	calls := w.s.rec.calls.kept.len()
+	if calls < 3 {
+		t.Errorf("%d calls, want those of the start: socket, bind, listen", calls)
+	}
+	before := w.s.rec.version()
 	if i := get[Info](w, "/api/info"); i.Since != nil || i.Recording != "watched" {
 		t.Errorf("%+v, want nothing to be recorded", i)
 	}
 	w.talk()
-	if n := w.s.rec.version(); n != 0 {
-		t.Errorf("%d events were recorded with nobody there", n)
+	if n := w.s.rec.version(); n != before {
+		t.Errorf("%d events were recorded with nobody there", n-before)
 	}
 	_, stop := w.open(t.Context(), "")
 	if i := get[Info](w, "/api/info"); i.Since == nil {
 		t.Error("nothing is recorded")
 	}
 	w.talk()
-	eventually(t, "events are recorded", func() bool { return w.s.rec.version() > 10 })
+	eventually(t, "events are recorded", func() bool { return w.s.rec.version() > before+10 })
 	stop()
 	eventually(t, "the viewer has left", func() bool {
 		w.s.watch.mu.Lock()

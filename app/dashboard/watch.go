@@ -8,7 +8,7 @@ import (
 	"github.com/catflap/catflap/tun"
 )
 
-// watch follows the stack: always, or only while somebody looks.
+// watch follows the stack: always, or only at first and while somebody looks.
 type watch struct {
 	mu      sync.Mutex
 	s       *Server
@@ -24,9 +24,7 @@ func (w *watch) start(s *Server) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.s = s
-	if !s.cfg.OnDemand {
-		w.follow()
-	}
+	w.follow()
 }
 
 // enter notes a viewer; leave is to be called when it goes.

@@ -170,6 +170,9 @@ func (i *Instance) Serve(port uint16) error {
 			}
 		})
 	}
+	if i.board != nil {
+		i.board.Ready()
+	}
 	return nil
 }
 
