@@ -3,6 +3,7 @@ package browser
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -313,6 +314,23 @@ func tsharkSegments(t testing.TB, file, filter string) (list []segment) {
 	return list
 }
 
+// records counts the whole packets of a pcap file that is being written.
+func records(t testing.TB, file string) (n int) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const fileHeader, header, length = 24, 16, 8 // bytes; the packet's length stands 8 bytes into its header
+	for at := fileHeader; at+header <= len(b); n++ {
+		at += header + int(binary.NativeEndian.Uint32(b[at+length:]))
+		if at > len(b) {
+			break
+		}
+	}
+	return n
+}
+
 // TestLadderOfCurl holds the ladder of a real request against tshark's reading of the same connection: as tcpdump
 // captured it on the device, and as the dashboard's own capture has it.
 func TestLadderOfCurl(t *testing.T) {
@@ -323,7 +341,8 @@ func TestLadderOfCurl(t *testing.T) {
 	dump := filepath.Join(t.TempDir(), "dump.pcap")
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	tcpdump := l.command(ctx, `exec tcpdump --immediate-mode -U -n -i cat0 -Z root -w '`+dump+`' 'tcp port 80'`)
+	// A small snapshot length: of the longest packets, tcpdump's immediate mode has room for eight.
+	tcpdump := l.command(ctx, `exec tcpdump --immediate-mode -s 2048 -U -n -i cat0 -Z root -w '`+dump+`' 'tcp port 80'`)
 	said := &safeBuffer{}
 	tcpdump.Stderr = said
 	if err := tcpdump.Start(); err != nil {
@@ -339,13 +358,15 @@ func TestLadderOfCurl(t *testing.T) {
 	}
 	id := p.newest(known)
 	p.until("the connection's end", `(async () => `+model+`.connection()?.closed !== null && document.querySelector('#conn-state').textContent === 'CLOSED')()`)
-	time.Sleep(100 * time.Millisecond) // for the last packets to be in tcpdump's file
-	tcpdump.Process.Signal(os.Interrupt)
-	tcpdump.Wait()
 	p.settle()
 	p.keep("ladder", true)
-
 	got := p.ladderSegments()
+	for end := time.Now().Add(waitTimeout / 3); records(t, dump) < len(got) && time.Now().Before(end); {
+		time.Sleep(20 * time.Millisecond) // tcpdump is late on a busy machine; if it never comes, the difference tells
+	}
+	tcpdump.Process.Signal(os.Interrupt)
+	tcpdump.Wait()
+
 	var kinds []string
 	for _, s := range got {
 		kinds = append(kinds, s.Kind)
@@ -360,7 +381,7 @@ func TestLadderOfCurl(t *testing.T) {
 	}
 	port := eval[string](p, `(async () => `+model+`.connection().remote.split(':').at(-1))()`)
 	if diff := cmp.Diff(tsharkSegments(t, dump, "tcp.port=="+port), got); diff != "" {
-		t.Errorf("the ladder differs from tshark's reading of tcpdump's capture (-tshark +ladder):\n%s", diff)
+		t.Errorf("the ladder differs from tshark's reading of tcpdump's capture (-tshark +ladder):\n%s\ntcpdump: %s", diff, said)
 	}
 	capture := filepath.Join(t.TempDir(), "capture.pcapng")
 	l.sh(t, fmt.Sprintf("curl -sf -o '%s' '%sapi/capture?conn=%d'", capture, loopbackPage, id))

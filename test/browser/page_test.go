@@ -359,6 +359,7 @@ func TestAccessible(t *testing.T) {
 	f := newFixture(t, storyPlots()...)
 	for name, l := range map[string]look{"light": desktop, "dark": night, "phone": phone} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := open(t, l, f.URL)
 			for i, view := range []string{"#/", "#/conn/2", "#/conn/3"} {
 				p.visit(view)
