@@ -426,28 +426,29 @@ func TestScriptedLoss(t *testing.T) {
 	}
 }
 
-// TestControlsChangeTheLink moves the sliders, and times a request: 40 ms each way are 160 ms of a request's two
-// round trips.
+// TestControlsChangeTheLink moves the sliders, and times requests, which take two round trips.
 func TestControlsChangeTheLink(t *testing.T) {
 	l := serve(t)
 	p := l.page(t, desktop, loopbackPage)
 	t.Cleanup(l.clear(t))
-	request := func() time.Duration {
-		start := time.Now()
-		l.sh(t, "curl -s "+cats+"/")
-		return time.Since(start)
+	quickest := func() time.Duration { // of some, as other programs slow some down
+		best := time.Hour
+		for range 4 {
+			start := time.Now()
+			l.sh(t, "curl -s "+cats+"/")
+			best = min(best, time.Since(start))
+		}
+		return best
 	}
-	if took := request(); took > 130*time.Millisecond {
-		t.Skipf("a request takes %v without any delay: this machine is too busy to tell", took)
-	}
+	before := quickest()
 	p.until("the sliders", `!!document.querySelector('#link-overview input[type=range]')?.offsetParent`)
 	eval[bool](p, `(() => { const s = document.querySelector('#link-overview [id$="-delay"]'); s.value = 7; return s.dispatchEvent(new Event('input', { bubbles: true })); })()`)
 	p.click("#link-overview button.primary")
 	p.until("the dialog", `document.getElementById('token-dialog').open`)
 	p.do(chromedp.KeyEvent(l.token + "\r"))
 	p.until("the setting", `[...document.querySelectorAll('#link-overview .link-state .on')].every((e) => e.textContent.includes('delay 50ms')) && document.querySelectorAll('#link-overview .link-state .on').length === 2`)
-	if took := request(); took < 200*time.Millisecond {
-		t.Errorf("with 50 ms each way a request takes %v; want at least 200 ms, two round trips", took)
+	if after := quickest(); after-before < 180*time.Millisecond {
+		t.Errorf("with 50 ms each way a request takes %v, before that %v; want some 200 ms more, two round trips", after, before)
 	}
 	eval[bool](p, `(() => { [...document.querySelectorAll('#link-overview .netem button')].find((b) => b.textContent === 'Clear').click(); return true; })()`)
 	p.until("the link untouched", `document.querySelectorAll('#link-overview .link-state .on').length === 0`)
