@@ -44,6 +44,8 @@ func FuzzInbound(f *testing.F) {
 		}
 		w.inject(b)
 		w.read(t)
+		w.injectBatched(b)
+		w.read(t)
 		sub := w.s.Subscribe(t.Context(), 16)
 		w.inject(b)
 		w.read(t)

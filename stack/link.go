@@ -21,6 +21,7 @@ type link struct {
 	id       tcpip.NICID
 	name     string
 	loopback bool
+	held     heldACKs
 
 	// Guarded by s.mu.
 	addrs []netip.Prefix

@@ -244,6 +244,7 @@ func (s *Stack) Close() error {
 		for _, l := range *s.links.Load() {
 			l.Endpoint.Attach(nil)
 			l.Endpoint.Close()
+			l.held.forget()
 		}
 		s.ns.Wait()
 		if s.clock.wheel != nil {

@@ -50,6 +50,19 @@ func (w *wire) inject(b []byte) {
 	pkt.DecRef()
 }
 
+// injectBatched hands an IP packet to the stack as a batch of its own.
+func (w *wire) injectBatched(b []byte) {
+	proto := ipv4.ProtocolNumber
+	if b[0]>>4 == 6 {
+		proto = ipv6.ProtocolNumber
+	}
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(b)})
+	l := w.s.link("cat0")
+	l.DeliverBatched(proto, pkt)
+	l.EndBatch()
+	pkt.DecRef()
+}
+
 // raw takes the packets that the stack has sent, once TCP has nothing left to do.
 func (w *wire) raw() (out [][]byte) {
 	w.s.Quiesce()

@@ -217,6 +217,7 @@ func (r *offloadReader) read() error {
 		case 0:
 		case unix.EINTR:
 		case unix.EAGAIN:
+			r.endpoint.dispatcher.endBatch()
 			return nil
 		default:
 			return queueError(errno)
@@ -251,7 +252,7 @@ func (r *offloadReader) deliver(n int) {
 		r.endpoint.dev.stats.drop(v)
 		return
 	}
-	r.endpoint.deliver(proto, r.buf.take(n), gso)
+	r.endpoint.deliver(proto, r.buf.take(n), gso, true)
 }
 
 // maxIovecs is Linux's UIO_MAXIOV.

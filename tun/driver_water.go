@@ -74,7 +74,7 @@ func (q *waterQueue) receive(e *Endpoint) error {
 			e.dev.stats.drop(dropNotIP)
 			continue
 		}
-		e.deliver(proto, buffer.MakeWithData(frame[:n]), stack.GSO{})
+		e.deliver(proto, buffer.MakeWithData(frame[:n]), stack.GSO{}, false)
 	}
 }
 

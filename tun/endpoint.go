@@ -11,6 +11,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/catflap/catflap/internal/batching"
 )
 
 var (
@@ -36,6 +38,7 @@ type Endpoint struct {
 // attachment is the stack at the far end of a link endpoint, if there is one.
 type attachment struct {
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
+	batched    atomic.Pointer[batching.Dispatcher] // the same, if it is one
 
 	// delivering is held for reading while a packet is in the dispatcher's hands, so that wait can tell
 	// when the last one has left it.
@@ -43,9 +46,13 @@ type attachment struct {
 }
 
 func (a *attachment) attach(d stack.NetworkDispatcher) {
+	a.batched.Store(nil)
 	if d == nil {
 		a.dispatcher.Store(nil)
 		return
+	}
+	if b, ok := d.(batching.Dispatcher); ok {
+		a.batched.Store(&b)
 	}
 	a.dispatcher.Store(&d)
 }
@@ -53,7 +60,8 @@ func (a *attachment) attach(d stack.NetworkDispatcher) {
 func (a *attachment) attached() bool { return a.dispatcher.Load() != nil }
 
 // deliver hands over a packet made of payload, which it owns. It reports false if there is no stack.
-func (a *attachment) deliver(proto protocol, payload buffer.Buffer, gso stack.GSO) bool {
+// inBatch is a promise to call endBatch.
+func (a *attachment) deliver(proto protocol, payload buffer.Buffer, gso stack.GSO, inBatch bool) bool {
 	a.delivering.RLock()
 	defer a.delivering.RUnlock()
 	d := a.dispatcher.Load()
@@ -64,9 +72,22 @@ func (a *attachment) deliver(proto protocol, payload buffer.Buffer, gso stack.GS
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: payload})
 	pkt.NetworkProtocolNumber = proto
 	pkt.GSOOptions = gso
-	(*d).DeliverNetworkPacket(proto, pkt)
+	if b := a.batched.Load(); inBatch && b != nil {
+		(*b).DeliverBatched(proto, pkt)
+	} else {
+		(*d).DeliverNetworkPacket(proto, pkt)
+	}
 	pkt.DecRef()
 	return true
+}
+
+// endBatch tells the stack that no packet is at hand.
+func (a *attachment) endBatch() {
+	a.delivering.RLock()
+	defer a.delivering.RUnlock()
+	if b := a.batched.Load(); b != nil {
+		(*b).EndBatch()
+	}
 }
 
 // wait returns when no packet is being delivered.
@@ -76,10 +97,11 @@ func (a *attachment) wait() {
 	a.delivering.Unlock()
 }
 
-// deliver takes over payload, an inbound packet of the given size that has passed inspection.
-func (e *Endpoint) deliver(proto protocol, payload buffer.Buffer, gso stack.GSO) {
+// deliver takes over payload, an inbound packet that has passed inspection. inBatch is a promise to call
+// endBatch before the caller sleeps.
+func (e *Endpoint) deliver(proto protocol, payload buffer.Buffer, gso stack.GSO, inBatch bool) {
 	size := int(payload.Size())
-	if !e.dispatcher.deliver(proto, payload, gso) {
+	if !e.dispatcher.deliver(proto, payload, gso, inBatch) {
 		e.dev.stats.rxUnattached.Add(1)
 		return
 	}

@@ -119,7 +119,7 @@ func (e *PipeEndpoint) receive() {
 			return
 		case p := <-e.inbox:
 			size := int(p.payload.Size())
-			if e.dispatcher.deliver(p.proto, p.payload, p.gso) {
+			if e.dispatcher.deliver(p.proto, p.payload, p.gso, false) {
 				e.stats.received(size, p.gso.Type != stack.GSONone)
 			} else {
 				e.stats.rxUnattached.Add(1)

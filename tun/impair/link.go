@@ -17,6 +17,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/link/nested"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/catflap/catflap/internal/batching"
 	"github.com/catflap/catflap/internal/packet"
 	"github.com/catflap/catflap/internal/segment"
 )
@@ -66,6 +67,8 @@ type Link struct {
 	bits      uniform // that rules flip
 	replay    map[PacketID][]Fault
 	observers map[*observer]struct{}
+
+	above atomic.Pointer[batching.Dispatcher] // who the packets go to, if it takes batches
 }
 
 // observer is who wants to know of faults.
@@ -297,6 +300,31 @@ func (l *Link) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stac
 	l.enter(w, view.ToSlice(), pkt.GSOOptions, wirePacket{proto: proto})
 	view.Release()
 	l.drain(w)
+}
+
+// Attach implements stack.LinkEndpoint.
+func (l *Link) Attach(d stack.NetworkDispatcher) {
+	l.above.Store(nil)
+	if b, ok := d.(batching.Dispatcher); ok {
+		l.above.Store(&b)
+	}
+	l.Endpoint.Attach(d)
+}
+
+// DeliverBatched implements batching.Dispatcher. Packets that are impaired come one by one.
+func (l *Link) DeliverBatched(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) {
+	if above := l.above.Load(); above != nil && !l.ways[In].on.Load() {
+		(*above).DeliverBatched(proto, pkt)
+		return
+	}
+	l.DeliverNetworkPacket(proto, pkt)
+}
+
+// EndBatch implements batching.Dispatcher.
+func (l *Link) EndBatch() {
+	if above := l.above.Load(); above != nil {
+		(*above).EndBatch()
+	}
 }
 
 // enter takes a frame in, which it owns.

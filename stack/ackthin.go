@@ -1,0 +1,172 @@
+package stack
+
+import (
+	"encoding/binary"
+	"sync"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"github.com/catflap/catflap/internal/batching"
+)
+
+// A receiver acknowledges every second segment, and netstack sends for every ACK:
+// two segments at a time where it could send a super-packet. So of the ACKs that a
+// link's reader finds waiting, only the last of each connection is handed on, which
+// acknowledges what the others do. It is as if the network had lost those, which
+// TCP is made for; an ACK that says more than its number goes its own way: one that
+// repeats a number (RFC 5681 counts these), or has SACK blocks, data or flags.
+//
+// None is left out while somebody listens to packets, who is to see them all.
+type heldACKs struct {
+	mu    sync.Mutex
+	slots [heldSlots]heldACK
+	order []uint8 // the slots that were filled since the last flush; one may be empty, or come twice
+}
+
+const (
+	// heldSlots is how many connections can have an ACK held, if no two of them fall
+	// into the same slot.
+	heldSlots = 128
+
+	// heldMost is how many ACKs are read before what is held is handed on, so that a
+	// sender that always has some waiting is not kept from sending.
+	heldMost = 64
+)
+
+type heldACK struct {
+	flow  flowKey
+	ack   uint32
+	proto tcpip.NetworkProtocolNumber
+	pkt   *stack.PacketBuffer // nil: none
+}
+
+// flowKey is the addresses and ports of a segment, as they stand in its headers.
+type flowKey [36]byte
+
+func (k *flowKey) slot() uint8 {
+	h := uint32(0)
+	for i := 0; i < len(k); i += 4 {
+		h = h*31 + binary.LittleEndian.Uint32(k[i:])
+	}
+	return uint8((h ^ h>>7 ^ h>>16) % heldSlots)
+}
+
+var _ batching.Dispatcher = (*link)(nil)
+
+// DeliverBatched implements batching.Dispatcher.
+func (l *link) DeliverBatched(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) {
+	if l.s.events.on(PacketEvents) {
+		l.EndBatch() // what was held before somebody listened
+		l.DeliverNetworkPacket(proto, pkt)
+		return
+	}
+	flow, ack, plain, ok := parseACK(proto, pkt)
+	if !ok {
+		l.DeliverNetworkPacket(proto, pkt)
+		return
+	}
+	h := &l.held
+	h.mu.Lock()
+	i := flow.slot()
+	before := h.slots[i]
+	h.slots[i] = heldACK{}
+	if before.pkt != nil && plain && before.flow == flow && int32(ack-before.ack) > 0 {
+		before.pkt.DecRef() // pkt says it too
+		before.pkt = nil
+	}
+	full := false
+	if plain {
+		h.slots[i] = heldACK{flow, ack, proto, pkt.IncRef()}
+		h.order = append(h.order, i)
+		full = len(h.order) >= heldMost
+	}
+	h.mu.Unlock()
+	if before.pkt != nil {
+		l.deliverHeld(before)
+	}
+	if !plain {
+		l.DeliverNetworkPacket(proto, pkt)
+	}
+	if full {
+		l.EndBatch()
+	}
+}
+
+// EndBatch implements batching.Dispatcher: it hands on what is held.
+func (l *link) EndBatch() {
+	h := &l.held
+	for next := 0; ; next++ {
+		h.mu.Lock()
+		if next >= len(h.order) {
+			h.order = h.order[:0]
+			h.mu.Unlock()
+			return
+		}
+		i := h.order[next]
+		held := h.slots[i]
+		h.slots[i] = heldACK{}
+		h.mu.Unlock()
+		if held.pkt != nil {
+			l.deliverHeld(held)
+		}
+	}
+}
+
+func (l *link) deliverHeld(held heldACK) {
+	l.DeliverNetworkPacket(held.proto, held.pkt)
+	held.pkt.DecRef()
+}
+
+// forget drops what is held.
+func (h *heldACKs) forget() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, i := range h.order {
+		if s := &h.slots[i]; s.pkt != nil {
+			s.pkt.DecRef()
+			*s = heldACK{}
+		}
+	}
+	h.order = nil
+}
+
+// parseACK returns the flow and the acknowledgment number of an inbound TCP segment;
+// ok is false of other packets. plain says that the segment is an ACK and nothing
+// else, but for a time stamp.
+func parseACK(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) (flow flowKey, ack uint32, plain, ok bool) {
+	const timestamp = 2 + header.TCPOptionTSLength // with two NOPs before it, as everyone pads it
+	size := pkt.Data().Size()
+	b, _ := pkt.Data().PullUp(min(size, header.IPv6MinimumSize+header.TCPMinimumSize+timestamp))
+	hdr, length := 0, 0
+	switch {
+	case proto == ipv4.ProtocolNumber && len(b) >= header.IPv4MinimumSize+header.TCPMinimumSize:
+		ip := header.IPv4(b)
+		if ip.TransportProtocol() != tcp.ProtocolNumber || ip.HeaderLength() != header.IPv4MinimumSize || ip.More() || ip.FragmentOffset() != 0 {
+			return flow, 0, false, false
+		}
+		hdr, length = header.IPv4MinimumSize, int(ip.TotalLength())
+		copy(flow[4:], b[12:20])
+	case proto == ipv6.ProtocolNumber && len(b) >= header.IPv6MinimumSize+header.TCPMinimumSize:
+		ip := header.IPv6(b)
+		if ip.TransportProtocol() != tcp.ProtocolNumber {
+			return flow, 0, false, false
+		}
+		hdr, length = header.IPv6MinimumSize, header.IPv6MinimumSize+int(ip.PayloadLength())
+		copy(flow[4:], b[8:40])
+	default:
+		return flow, 0, false, false
+	}
+	b = b[hdr:]
+	copy(flow[:4], b)
+	h := header.TCP(b)
+	plain = h.Flags() == header.TCPFlagAck && length == size && hdr+int(h.DataOffset()) == size && len(b) == size-hdr
+	if plain && len(b) != header.TCPMinimumSize {
+		plain = len(b) == header.TCPMinimumSize+timestamp && b[20] == header.TCPOptionNOP && b[21] == header.TCPOptionNOP && b[22] == header.TCPOptionTS
+	}
+	return flow, h.AckNumber(), plain, true
+}
