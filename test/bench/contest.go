@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -53,6 +54,10 @@ func (c *contest) turn(ctx context.Context, i, n int) {
 	who := c.contestants()[i]
 	c.progress.step(fmt.Sprintf("%s: %s, round %d of %d: %s", c.set, c.name, n+1, c.roundsOf(c.measure), who.name))
 	if c.out[i] {
+		return
+	}
+	if c.only != nil && !slices.Contains(c.only, who.name) {
+		c.out[i] = true
 		return
 	}
 	if why, ok := who.skip[c.family]; ok {

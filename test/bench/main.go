@@ -134,9 +134,9 @@ func makePlan(o options) (p plan, err error) {
 	}
 	all := measures()
 	quick := slices.DeleteFunc(slices.Clone(all), func(m measure) bool { return !m.quick })
-	base, varied := all, quick
+	base, varied := all, slices.DeleteFunc(slices.Clone(all), func(m measure) bool { return !m.varied })
 	if o.quick {
-		base = quick
+		base, varied = quick, quick
 	}
 	if o.measures != "" {
 		if base, err = pickMeasures(all, o.measures); err != nil {

@@ -43,7 +43,9 @@ type measure struct {
 	n          int
 	http       bool          // of familyIdle: with net/http
 	awake      bool          // keep idle processors from halting
-	quick      bool          // part of a quick run, and of each variation of the setting in a full one
+	quick      bool          // part of a quick run
+	varied     bool          // measured in each variation of the setting of a full run
+	only       []string      // contestants; nil: all
 	rounds     int           // if not 0, instead of the usual number
 	duration   time.Duration // if not 0, instead of the usual one
 	metrics    []metric
@@ -94,14 +96,14 @@ func measures() (all []measure) {
 	for _, dir := range []string{loadDown, loadUp} {
 		for _, n := range []int{1, 8, 64} {
 			add(measure{
-				name: fmt.Sprintf("bulk-%s-%d", dir, n), family: familyRate, load: dir, n: n, quick: n < 64,
+				name: fmt.Sprintf("bulk-%s-%d", dir, n), family: familyRate, load: dir, n: n, quick: n < 64, varied: n == 1,
 				what: fmt.Sprintf("%d TCP stream(s) %s", n, map[string]string{loadDown: "from the server", loadUp: "to the server"}[dir]),
 			}, []metric{{Key: "rate", Unit: "Gbit/s", Main: true}}, costOfBulk)
 		}
 	}
 	for _, n := range []int{1, 16, 256} {
 		add(measure{
-			name: fmt.Sprintf("http-%d", n), family: familyRate, load: loadHTTP, n: n, quick: n > 1,
+			name: fmt.Sprintf("http-%d", n), family: familyRate, load: loadHTTP, n: n, quick: n > 1, varied: n == 16,
 			what: fmt.Sprintf("GET / on %d kept-alive connection(s)", n),
 		}, []metric{{Key: "rate", Unit: "req/s", Main: true}}, mainKey(latency, "p99"), costOfRequests)
 	}
@@ -127,11 +129,12 @@ func measures() (all []measure) {
 		what: "2,000 connections opened one after another: time of each",
 	}, []metric{{Key: "open", Unit: "us", Lower: true, Main: true}})
 	add(measure{
-		name: "connect", family: familyRate, load: loadConnect, n: 16, quick: true,
+		name: "connect", family: familyRate, load: loadConnect, n: 16, quick: true, varied: true,
 		what: "connect, GET /, close by the server, 16 at a time",
 	}, []metric{{Key: "rate", Unit: "conn/s", Main: true}}, latency, costOfRequests)
 	add(measure{
 		name: "connect-60s", family: familyRate, load: loadConnect, n: 16, rounds: 1, duration: time.Minute,
+		only: []string{onKernel, onOffload},
 		what: "the same for 60 s: TIME-WAIT and ports",
 	}, []metric{{Key: "rate", Unit: "conn/s"}}, latency, costOfRequests)
 	for _, x := range []struct {
@@ -146,7 +149,7 @@ func measures() (all []measure) {
 				metric{Key: fmt.Sprintf("slab@%d", n), Unit: "B", Lower: true})
 		}
 		add(measure{
-			name: x.name, family: familyIdle, load: loadOpen, http: x.http, rounds: 3,
+			name: x.name, family: familyIdle, load: loadOpen, http: x.http, rounds: 1,
 			what: fmt.Sprintf("memory of an idle connection (%s): the server's heap and stacks, its resident set, the kernel's slabs at both ends; opening the first and the last 1,000 of %d", x.what, idleSteps[len(idleSteps)-1]),
 		}, m, []metric{{Key: "first", Unit: "us", Lower: true}, {Key: "last", Unit: "us", Lower: true}, {Key: "last/first", Lower: true}})
 	}
