@@ -153,7 +153,7 @@ func parseACK(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) (flow 
 		copy(flow[4:], b[12:20])
 	case proto == ipv6.ProtocolNumber && len(b) >= header.IPv6MinimumSize+header.TCPMinimumSize:
 		ip := header.IPv6(b)
-		if ip.TransportProtocol() != tcp.ProtocolNumber {
+		if ip.NextHeader() != uint8(tcp.ProtocolNumber) {
 			return flow, 0, false, false
 		}
 		hdr, length = header.IPv6MinimumSize, header.IPv6MinimumSize+int(ip.PayloadLength())
