@@ -51,6 +51,15 @@ type measure struct {
 	metrics    []metric
 }
 
+// Stacks that a server runs on.
+const (
+	onKernel  = "kernel"
+	onOffload = "offload"
+	onWatched = "watched"
+	onWater   = "water"
+	onPair    = "pair"
+)
+
 // idleSteps are the numbers of connections at which memory is read.
 var idleSteps = []int{1_000, 10_000, 50_000}
 

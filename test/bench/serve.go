@@ -53,15 +53,6 @@ func (*kernel) ListenPacket(network, address string) (net.PacketConn, error) {
 	return net.ListenPacket(network, address)
 }
 
-// Stacks that a server runs on.
-const (
-	onKernel  = "kernel"
-	onOffload = "offload"
-	onWatched = "watched"
-	onWater   = "water"
-	onPair    = "pair"
-)
-
 // serveArgs says on which stack to serve.
 type serveArgs struct {
 	On          string
