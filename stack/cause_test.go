@@ -49,7 +49,13 @@ const (
 // newFar connects a peer to a stack.
 func newFar(t *testing.T, v6, sack bool, cfg TCPConfig, kinds EventKinds) *far {
 	t.Helper()
-	p := newFarStack(t, v6, cfg, kinds)
+	return newFarStack(t, v6, Config{TCP: cfg}, kinds).connect(sack)
+}
+
+// connect opens a connection to the stack.
+func (p *far) connect(sack bool) *far {
+	t := p.t
+	t.Helper()
 	p.sack = sack
 	l, err := p.w.s.ListenTCP("tcp", p.f.Dst.String(), 5)
 	must(t, err)
@@ -66,9 +72,10 @@ func newFar(t *testing.T, v6, sack bool, cfg TCPConfig, kinds EventKinds) *far {
 	return p
 }
 
-func newFarStack(t *testing.T, v6 bool, cfg TCPConfig, kinds EventKinds) *far {
+func newFarStack(t *testing.T, v6 bool, cfg Config, kinds EventKinds) *far {
 	clock := faketime.NewManualClock()
-	p := &far{t: t, clock: clock, w: newWire(t, Config{Clock: clock, TCP: cfg}), wnd: 65535, seq: 100}
+	cfg.Clock = clock
+	p := &far{t: t, clock: clock, w: newWire(t, cfg), wnd: 65535, seq: 100}
 	p.f = tuple("tcp", "10.9.0.1:5000", "10.9.0.2:80")
 	if v6 {
 		p.f = tuple("tcp", "[fd00:9::1]:5000", "[fd00:9::2]:80")
@@ -472,7 +479,7 @@ func TestCausesUnderLoss(t *testing.T) {
 // A SYN and a SYN-ACK are sent again by a timer of their own.
 func TestCausesOfHandshake(t *testing.T) {
 	for _, v6 := range []bool{false, true} {
-		p := newFarStack(t, v6, TCPConfig{}, PacketEvents)
+		p := newFarStack(t, v6, Config{}, PacketEvents)
 		l, err := p.w.s.ListenTCP("tcp", p.f.Dst.String(), 5)
 		must(t, err)
 		defer l.Close()
@@ -481,7 +488,7 @@ func TestCausesOfHandshake(t *testing.T) {
 		p.want("1 s", p.after(time.Second), "S. SYN")
 		p.want("2 s more", p.after(2*time.Second), "S. SYN")
 
-		p = newFarStack(t, v6, TCPConfig{}, PacketEvents)
+		p = newFarStack(t, v6, Config{}, PacketEvents)
 		y := p.w.s.Sys()
 		domain := AF_INET
 		if v6 {

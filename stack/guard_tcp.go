@@ -178,6 +178,7 @@ func (s *Stack) guard(e *tcp.Endpoint, pkt *stack.PacketBuffer) *stack.PacketBuf
 	}
 	reason := s.judge(e, seg)
 	if reason == "" {
+		s.renewTimestamp(e, pkt, seg)
 		return nil
 	}
 	data := 0
@@ -202,6 +203,56 @@ func (s *Stack) guard(e *tcp.Endpoint, pkt *stack.PacketBuffer) *stack.PacketBuf
 		s.events.mu.Unlock()
 	}
 	return sub
+}
+
+// renewTimestamp has a segment of which all has been received before renew TS.Recent,
+// the time stamp that netstack's acknowledgment will echo. netstack answers such a
+// segment without looking at its time stamp.
+//
+// It comes when the first acknowledgment was lost. The second then echoes a time from
+// before the timeout, and the sender, to which it acknowledges new data, takes the
+// timeout for round-trip time. At each such loss the next timeout is longer.
+//
+// RFC 7323 4.3 has TS.Recent renewed by SEG.TSval >= TS.Recent and SEG.SEQ <=
+// Last.ACK.sent, and its appendix H says that this rule is there for the segment that
+// is sent again because an acknowledgment was lost. Section 5.3 R2 drops what is
+// outside the window before that; what it protects is protected here too:
+//
+//   - A forged time stamp, with which PAWS would then drop all true segments. Whoever
+//     forges must meet the range of numbers that the peer can still send again, which
+//     is no larger than the largest window, as much as he must meet the window itself
+//     to have his time stamp taken by R3, and must have passed judge.
+//   - Segments that were sent earlier, and are overtaken by this one. They are as old
+//     as those that are overtaken by what is sent again and arrives for the first time,
+//     which R3 takes the time stamp of.
+//
+// The lock is tried and not waited for: who misses it has netstack's answer.
+//
+//go:norace
+func (s *Stack) renewTimestamp(e *tcp.Endpoint, pkt *stack.PacketBuffer, seg header.TCP) {
+	rcv, seq := lookReceiver(e), seqnum.Value(seg.SequenceNumber())
+	if !seq.LessThan(rcv.RcvNxt) || seq.LessThan(rcv.RcvNxt-maxWindow<<rcv.RcvWndScale) {
+		return
+	}
+	n := seqnum.Size(pkt.Data().Size())
+	if seg.Flags()&header.TCPFlagFin != 0 {
+		n++
+	}
+	ts, ok := timestamp(seg)
+	if n == 0 || !ok || rcv.RcvNxt.LessThan(seq.Add(n)) {
+		return // netstack looks at its time stamp, or it has none
+	}
+	ip := pkt.Network()
+	_, valid, ok := header.TCPValid(seg, pkt.Data().Checksum, uint16(pkt.Data().Size()), ip.SourceAddress(), ip.DestinationAddress(), pkt.RXChecksumValidated)
+	if !ok || !valid || !e.TryLock() {
+		return
+	}
+	inner := (*tcp.TCPEndpointStateInner)(endpointState.in(unsafe.Pointer(e)))
+	if inner.SendTSOk && seqnum.Value(inner.RecentTS).LessThan(seqnum.Value(ts)) && seq.LessThanEq(lookSender(e).MaxSentAck) {
+		inner.RecentTS = ts
+		*(*tcpip.MonotonicTime)(recentTSTime.in(unsafe.Pointer(e))) = s.clock.NowMonotonic()
+	}
+	endpointMu(e).Unlock()
 }
 
 // oldNumber returns a number that the connection has received already. netstack

@@ -173,6 +173,88 @@ func TestGuardPAWS(t *testing.T) {
 	}
 }
 
+// echoed returns the time stamp that an answer echoes.
+func echoed(t *testing.T, got *packet.Packet) uint32 {
+	t.Helper()
+	if got != nil && got.TCP != nil {
+		for _, o := range got.TCP.Options {
+			if _, ecr, ok := o.Timestamp(); ok {
+				return ecr
+			}
+		}
+	}
+	t.Fatalf("no time stamp in %v", got)
+	return 0
+}
+
+// The answer to what comes again because an ACK was lost echoes its time stamp.
+func TestGuardRenewsTimestamp(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		src, dst string
+		noGuards bool
+		flags    packet.Flags
+		seq      uint32
+		data     string
+		broken   bool
+		busy     bool
+		want     uint32
+	}{
+		{name: "all", src: "10.9.0.1:5000", dst: "10.9.0.2:80", seq: 101, data: "12345678", want: 3000},
+		{name: "all, IPv6", src: "[fd00:9::1]:5000", dst: "[fd00:9::2]:80", seq: 101, data: "12345678", want: 3000},
+		{name: "the start", src: "10.9.0.1:5000", dst: "10.9.0.2:80", seq: 101, data: "1234", want: 3000},
+		{name: "the end, FIN", src: "10.9.0.1:5000", dst: "10.9.0.2:80", flags: packet.FIN, seq: 105, data: "5678", want: 3000},
+		{name: "longer ago than any window", src: "10.9.0.1:5000", dst: "10.9.0.2:80", seq: 1<<32 - 69899, data: "1234", want: 2000},
+		{name: "no data", src: "10.9.0.1:5000", dst: "10.9.0.2:80", seq: 105, want: 2000},
+		{name: "bad checksum", src: "10.9.0.1:5000", dst: "10.9.0.2:80", seq: 101, data: "1234", broken: true, want: 2000},
+		{name: "busy", src: "10.9.0.1:5000", dst: "10.9.0.2:80", seq: 101, data: "1234", busy: true, want: 2000},
+		// If this fails, netstack renews it itself: the guard can go.
+		{name: "without the guard", src: "10.9.0.1:5000", dst: "10.9.0.2:80", noGuards: true, seq: 101, data: "12345678", want: 2000},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			clock := faketime.NewManualClock()
+			g := guarded(t, Config{Clock: clock, NoGuards: c.noGuards}, c.src, c.dst, 1000)
+			clock.Advance(time.Second) // netstack takes time 0 for "never"
+			last := g.ask(t, stamped(t, g.f, packet.ACK|c.flags, 101, g.ack, 2000, "12345678"))
+			// netstack acknowledges a FIN before it looks at the time stamp.
+			if ecr := echoed(t, last); ecr != 2000 && c.flags&packet.FIN == 0 {
+				t.Fatalf("new data with time stamp 2000: the ACK echoes %d", ecr)
+			}
+			b := stamped(t, g.f, packet.ACK|c.flags, c.seq, g.ack, 3000, c.data)
+			if c.broken {
+				b[len(b)-1] ^= 1
+			}
+			e := g.conn.fd.k.ep.(*tcp.Endpoint)
+			if c.busy {
+				e.LockUser()
+			}
+			g.inject(b)
+			if c.busy {
+				e.UnlockUser()
+			}
+			out := g.read(t)
+			if answered := len(out) == 1; answered == c.broken {
+				t.Fatalf("it was answered by %v", out)
+			}
+			// Asked once more, with a time stamp as old as the last that counts.
+			if ecr := echoed(t, g.ask(t, stamped(t, g.f, packet.ACK, 101, g.ack, c.want, "12345678"))); ecr != c.want {
+				t.Errorf("what comes again has time stamp 3000, and after it ACKs echo %d, want %d", ecr, c.want)
+			}
+			if len(out) == 1 {
+				if ecr := echoed(t, &out[0]); ecr != c.want {
+					t.Errorf("what comes again has time stamp 3000, and its ACK echoes %d, want %d", ecr, c.want)
+				}
+				if ack := out[0].TCP.Ack; ack != last.TCP.Ack {
+					t.Errorf("its ACK acknowledges %d, want %d", ack, last.TCP.Ack)
+				}
+			}
+			if q := g.conn.Info().RecvQ; q != 8 {
+				t.Errorf("%d bytes can be read, want 8", q)
+			}
+		})
+	}
+}
+
 // A segment with a bad checksum is netstack's to drop, without an answer.
 func TestGuardBadChecksum(t *testing.T) {
 	g := guarded(t, Config{}, "10.9.0.1:5000", "10.9.0.2:80", 0)

@@ -173,6 +173,7 @@ func unicastOnly(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) boo
 // WritePackets implements stack.LinkEndpoint: netstack sends. Packets for a local
 // address turn round through lo, whatever link netstack chose.
 func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
+	l.s.stalls.sending()
 	if l.loopback && !l.s.events.on(segmentEvents) {
 		return l.Endpoint.WritePackets(pkts)
 	}

@@ -41,6 +41,9 @@ type Config struct {
 	// that quote nothing in flight (RFC 5927), or an MTU that no link has; and segments
 	// of a connection that acknowledge what was never sent (RFC 9293 3.10.7.4) or far
 	// too little (RFC 5961 5.2), or whose time stamp is older than the last (RFC 7323 5).
+	// It also leaves netstack alone where segments are lost: with connections that wait
+	// for an acknowledgment and have no timer running (RFC 6298 5.1), and with the time
+	// stamps of what arrives a second time (RFC 7323 4.3).
 	NoGuards bool
 
 	TCP    TCPConfig
@@ -67,6 +70,7 @@ type Stack struct {
 	unguarded bool // Config.NoGuards
 	sys       Sys
 	events    hub
+	stalls    stallGuard
 	drops     dropCounters
 	steer     atomic.Pointer[steering]
 	seed      uint32 // of the choice within a SO_REUSEPORT group
@@ -133,6 +137,7 @@ func New(cfg Config) (*Stack, error) {
 	s.ns = stack.New(opts)
 	rng := s.ns.SecureRNG()
 	s.seed = rng.Uint32()
+	s.stalls.init(s)
 	if err := s.configure(cfg); err != nil {
 		s.Close()
 		return nil, err
@@ -238,6 +243,7 @@ func (s *Stack) Close() error {
 		close(s.done)
 		s.sys.closeAll()
 		s.events.close()
+		s.stalls.close()
 		// First no more packets come in, then the transports end, then the
 		// links' own goroutines.
 		s.ns.Close()

@@ -30,8 +30,7 @@ const (
 	// own default is reno, which we cannot recommend: in congestion avoidance it
 	// takes the remainder of the acknowledgments counted after it has grown the
 	// window, so that each further one grows it by a segment, as in slow start
-	// (RFC 5681 section 3.1 allows one a round trip). On lossy links it is
-	// several times as fast as Linux's reno, at the others' expense.
+	// (RFC 5681 section 3.1 allows one a round trip).
 	defaultCongestionControl = "cubic"
 
 	// maxTCPBuffer bounds both buffers of a connection: 8 MiB carries 1 Gbit/s at
@@ -83,20 +82,14 @@ func (c TCPConfig) apply(ns *stack.Stack) tcpip.Error {
 	snd := tcpip.TCPSendBufferSizeRangeOption{Min: minTCPBuffer, Default: c.SendBuffer, Max: c.SendBufferMax}
 	rcv := tcpip.TCPReceiveBufferSizeRangeOption{Min: minTCPBuffer, Default: c.ReceiveBuffer, Max: c.ReceiveBufferMax}
 	sack := tcpip.TCPSACKEnabled(!c.NoSACK)
-	// With RACK a lossy link is several times as fast as without. What remains is
-	// netstack's, and no option of it changes it:
-	//   - After a tail loss probe it arms the retransmission timer only if it counts
-	//     packets as outstanding, and at the end of a recovery it may count none while
-	//     data and FIN are unacknowledged. If then the probe repeats the FIN, whose
-	//     duplicate brings no selective acknowledgment, no timer runs any more and the
-	//     connection stays in FIN-WAIT-1 (RFC 6298 section 5.1 has it armed whenever
-	//     data is sent; RFC 8985 section 7.3 after each probe).
-	//   - A segment that was received before does not renew the timestamp that its
-	//     acknowledgment echoes. When that acknowledgment is lost and the segment
-	//     comes again, the peer's netstack measures the timeout too as round-trip time,
-	//     and at 20 % loss its timeouts grow towards two minutes.
+	// With RACK a lossy link is several times as fast as without. What netstack then
+	// does badly, and no option of it changes, is mended by guards where it would
+	// hang (guard_stall.go) or crawl (renewTimestamp). What remains:
 	//   - All segments that are queued get one acknowledgment, however many they are
 	//     (RFC 9293 section 3.8.6.3 asks for one every second).
+	//   - A SYN or SYN-ACK that is sent again has the time stamp of the first, so that
+	//     the first round-trip time includes the timeout, and the connection starts with
+	//     one of several seconds.
 	recovery := tcpip.TCPRACKLossDetection
 	if c.NoRACK {
 		recovery = 0
