@@ -65,8 +65,9 @@ func (f *dashboardFlags) open(e *env, i *instance.Instance, port uint16, d insta
 		d.StackPort = instance.DashboardPort
 	}
 	board, err := i.Dashboard(d)
-	if err != nil && !f.named() && errors.Is(err, syscall.EADDRINUSE) {
-		// Nobody asked for this address: it is no reason not to serve.
+	if err != nil && !f.named() && (errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EADDRNOTAVAIL)) {
+		// Nobody asked for this address: that it is taken, or that a namespace's loopback interface is down, is
+		// no reason not to serve.
 		fmt.Fprintf(e.stderr, "catflap: %s\ncatflap: no dashboard on this host; --dashboard HOST:PORT chooses another address\n", err)
 		d.Addr = ""
 		if d.StackPort == 0 {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -13,7 +14,8 @@ func wantError(t testing.TB, stderr string, words ...string) {
 	t.Helper()
 	lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
 	// What serve says before it fails is no error.
-	for len(lines) > 2 && (strings.HasPrefix(lines[0], "catflap: serving ") || strings.HasPrefix(lines[0], "catflap: http://")) {
+	said := regexp.MustCompile(`^catflap: (serving|dashboard|http://)`)
+	for len(lines) > 2 && said.MatchString(lines[0]) {
 		lines = lines[1:]
 	}
 	if len(lines) != 2 || !strings.HasPrefix(lines[0], "catflap: ") || !strings.HasPrefix(lines[1], "catflap: ") {
