@@ -220,7 +220,9 @@ type EpollEvent struct {
 type epoll struct {
 	w waker
 
-	mu    sync.Mutex
+	collecting sync.Mutex // one collect at a time; comes before the sockets' locks
+
+	mu    sync.Mutex // comes after the sockets' locks, under which NotifyEvent runs
 	items map[*socket]*epollItem
 	list  []*epollItem // may be ready, oldest first
 	done  chan struct{}
@@ -405,6 +407,8 @@ func (y *Sys) epollWait(epfd int, evs []EpollEvent, timeout time.Duration) (int,
 // collect takes ready items off the list. Level-triggered ones go back to its
 // end, as in Linux, so that all get their turn.
 func (e *epoll) collect(evs []EpollEvent) int {
+	e.collecting.Lock()
+	defer e.collecting.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	n := 0
@@ -422,16 +426,19 @@ func (e *epoll) collect(evs []EpollEvent) int {
 			delete(e.items, it.k)
 			continue
 		}
-		r := it.k.ready(int(it.ev.Events & pollMask))
-		if r == 0 {
+		ev := it.ev
+		e.mu.Unlock()
+		r := it.k.ready(int(ev.Events & pollMask))
+		e.mu.Lock()
+		if r == 0 || e.items[it.k] != it {
 			continue
 		}
-		evs[n] = EpollEvent{Events: uint32(r), Data: it.ev.Data}
+		evs[n] = EpollEvent{Events: uint32(r), Data: ev.Data}
 		n++
 		switch {
-		case it.ev.Events&EPOLLONESHOT != 0:
+		case ev.Events&EPOLLONESHOT != 0:
 			it.off = true
-		case it.ev.Events&EPOLLET == 0:
+		case ev.Events&EPOLLET == 0:
 			it.enlistLocked()
 		}
 	}

@@ -11,6 +11,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
 )
 
 // within fails the test if f does not return in time.
@@ -172,6 +175,35 @@ func TestCallsRace(t *testing.T) {
 		wg.Wait()
 	})
 	within(t, 5*time.Second, "close", func() { s.Close() })
+}
+
+// While epoll_wait asks a socket whether it is ready, what holds that socket's lock
+// can tell the epoll instance so.
+func TestEpollNotifyWhileCollecting(t *testing.T) {
+	s := newStack(t, Config{})
+	y := s.Sys()
+	c, srv := connPair(t, s, "tcp", "127.0.0.1:0")
+	defer c.Close()
+	defer srv.Close()
+	ep, err := y.EpollCreate1(0)
+	must(t, err)
+	defer y.Close(ep)
+	must(t, y.EpollCtl(ep, EPOLL_CTL_ADD, c.FD(), EpollEvent{Events: POLLOUT}))
+	k := c.fd.k
+	e := k.ep.(*tcp.Endpoint)
+	e.LockUser()
+	waited := make(chan error, 1)
+	go func() {
+		n, err := y.EpollWait(ep, make([]EpollEvent, 1), -1)
+		if err == nil && n != 1 {
+			err = fmt.Errorf("%d events", n)
+		}
+		waited <- err
+	}()
+	time.Sleep(20 * time.Millisecond) // it waits for the lock
+	within(t, 5*time.Second, "notify", func() { k.wq.Notify(waiter.WritableEvents) })
+	e.UnlockUser()
+	must(t, <-waited)
 }
 
 // With no fd left accept gives EMFILE, and the connection waits until there is one.
