@@ -185,13 +185,25 @@ func TestEpollNotifyWhileCollecting(t *testing.T) {
 	c, srv := connPair(t, s, "tcp", "127.0.0.1:0")
 	defer c.Close()
 	defer srv.Close()
+	k := srv.fd.k
+	e := k.ep.(*tcp.Endpoint)
+	must(t, c.CloseWrite())
+	_, err := io.Copy(io.Discard, srv)
+	must(t, err)
+	must(t, srv.CloseWrite())
+	// Of a connection that has ended netstack tells the error under its lock.
+	within(t, 5*time.Second, "close", func() {
+		for e.EndpointState() != tcp.StateClose {
+			time.Sleep(time.Millisecond)
+		}
+	})
 	ep, err := y.EpollCreate1(0)
 	must(t, err)
 	defer y.Close(ep)
-	must(t, y.EpollCtl(ep, EPOLL_CTL_ADD, c.FD(), EpollEvent{Events: POLLOUT}))
-	k := c.fd.k
-	e := k.ep.(*tcp.Endpoint)
+	must(t, y.EpollCtl(ep, EPOLL_CTL_ADD, srv.FD(), EpollEvent{Events: POLLOUT}))
 	e.LockUser()
+	unlock := sync.OnceFunc(e.UnlockUser)
+	defer unlock()
 	waited := make(chan error, 1)
 	go func() {
 		n, err := y.EpollWait(ep, make([]EpollEvent, 1), -1)
@@ -202,7 +214,7 @@ func TestEpollNotifyWhileCollecting(t *testing.T) {
 	}()
 	time.Sleep(20 * time.Millisecond) // it waits for the lock
 	within(t, 5*time.Second, "notify", func() { k.wq.Notify(waiter.WritableEvents) })
-	e.UnlockUser()
+	unlock()
 	must(t, <-waited)
 }
 
