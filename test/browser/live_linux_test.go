@@ -549,17 +549,17 @@ func TestRecording(t *testing.T) {
 	l.sh(t, fmt.Sprintf("curl -sf -o '%s' '%sapi/capture?conn=%d'", file, loopbackPage, id))
 
 	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	t.Cleanup(cancel)
 	view := l.command(ctx, `exec "$CATFLAP" view --dashboard 127.0.0.1:0 '`+file+`'`)
 	said := &safeBuffer{}
 	view.Stderr, view.Stdout = said, said
 	if err := view.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() { // after the page has been closed, which would complain
 		view.Process.Signal(os.Interrupt)
 		view.Wait()
-	}()
+	})
 	var url string
 	for end := time.Now().Add(waitTimeout); url == ""; time.Sleep(20 * time.Millisecond) {
 		url = regexp.MustCompile(`http://127\.0\.0\.1:\d+/`).FindString(said.String())
