@@ -21,7 +21,9 @@ import (
 // TCP is made for; an ACK that says more than its number goes its own way: one that
 // repeats a number (RFC 5681 counts these), or has SACK blocks, data or flags.
 //
-// None is left out while somebody listens to packets, who is to see them all.
+// None is left out while somebody listens to packets, who is to see them all, nor by a
+// stack that forwards. An ACK that a guard then drops may have taken another's place:
+// that one is as good as lost, and the next makes up for it.
 type heldACKs struct {
 	mu    sync.Mutex
 	slots [heldSlots]heldACK
@@ -60,6 +62,10 @@ var _ batching.Dispatcher = (*link)(nil)
 
 // DeliverBatched implements batching.Dispatcher.
 func (l *link) DeliverBatched(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) {
+	if l.s.fwd { // others' ACKs are not ours to leave out
+		l.DeliverNetworkPacket(proto, pkt)
+		return
+	}
 	if l.s.events.on(PacketEvents) {
 		l.EndBatch() // what was held before somebody listened
 		l.DeliverNetworkPacket(proto, pkt)

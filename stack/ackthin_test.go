@@ -126,6 +126,15 @@ func TestThinACKsListener(t *testing.T) {
 	}
 }
 
+// TestThinACKsForwarding: a router has no business with what hosts acknowledge.
+func TestThinACKsForwarding(t *testing.T) {
+	w := newWire(t, Config{Forwarding: true})
+	got := thinned(t, w, [][]byte{segment(t, thin4, packet.ACK, 1, 10, ""), segment(t, thin4, packet.ACK, 1, 20, "")})
+	if len(got) != 2 {
+		t.Errorf("%d of 2 packets handed on", len(got))
+	}
+}
+
 // TestThinACKsModel holds what is handed on against what must be: for each flow, in
 // order, everything but ACKs that the next packet of the flow in the same batch
 // supersedes.

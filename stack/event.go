@@ -278,6 +278,7 @@ func (h *hub) remove(sub *Subscription) {
 		h.mu.Unlock()
 		return
 	}
+	h.statesLocked() // what the watcher has not seen yet is the subscription's to know
 	delete(h.subs, sub)
 	h.wantLocked()
 	close(sub.ch)
@@ -568,10 +569,15 @@ func (h *hub) startWatcher() {
 			}
 			h.lookAgain()
 			h.mu.Lock()
-			for e, w := range h.watched {
-				h.changedLocked(w, e.EndpointState())
-			}
+			h.statesLocked()
 			h.mu.Unlock()
 		}
 	}()
+}
+
+// statesLocked publishes the changes of state that nobody has seen yet.
+func (h *hub) statesLocked() {
+	for e, w := range h.watched {
+		h.changedLocked(w, e.EndpointState())
+	}
 }

@@ -32,6 +32,15 @@ func TestProcessors(t *testing.T) {
 	}
 }
 
+func TestProcessorsNegative(t *testing.T) {
+	if s, err := New(Config{TCP: TCPConfig{Processors: -1}}); err == nil {
+		s.Close()
+		t.Error("-1 processors were taken")
+	} else if !strings.Contains(err.Error(), "Processors is -1") {
+		t.Errorf("the error does not name what is wrong: %v", err)
+	}
+}
+
 // waitFor looks until f gives want, or a while has passed, and returns what f gave.
 func waitFor(f func() int, want int) (got int) {
 	for range 1000 {

@@ -95,6 +95,9 @@ func New(cfg Config) (*Stack, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.TCP.Processors < 0 {
+		return nil, fmt.Errorf("stack: TCP.Processors is %d: want 1 or more, or 0 for half of GOMAXPROCS", cfg.TCP.Processors)
+	}
 	clock := timedClock{Clock: cfg.Clock}
 	if cfg.Clock == nil {
 		clock = timedClock{tcpip.NewStdClock(), newWheel()}

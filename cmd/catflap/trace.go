@@ -57,7 +57,7 @@ func (t *tracer) settle(s *stack.Stack) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	time.Sleep(5 * time.Millisecond) // the last change of state
+	time.Sleep(5 * time.Millisecond) // netstack forgets a connection just before it calls it closed
 }
 
 // stop prints what is left and ends the trace.

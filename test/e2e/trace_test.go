@@ -43,6 +43,7 @@ var stories = [][]string{
 		`call +read\(5, "GET / `,
 		`<- out +.*Flags \[P\.\], seq 1:`,
 		`-> in +.*Flags \[F\.\]`,
+		`state .*-> CLOSED`,
 	},
 }
 

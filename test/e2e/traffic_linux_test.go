@@ -172,7 +172,7 @@ func TestDrain(t *testing.T) {
 		begin := time.Now()
 		signal(t, s, syscall.SIGTERM)
 		r := s.wait().want(t, 0)
-		if took := time.Since(begin); took < 300*time.Millisecond || took > 5*time.Second {
+		if took := time.Since(begin); took < 300*time.Millisecond || took > 3*time.Second {
 			t.Errorf("it took %v to end, want the 300ms of --drain and little more", took)
 		}
 		if !strings.Contains(r.stderr, "before all requests were answered") {
@@ -191,7 +191,7 @@ func TestDrain(t *testing.T) {
 		begin := time.Now()
 		signal(t, s, os.Interrupt)
 		s.wait().want(t, 0)
-		if took := time.Since(begin); took > 5*time.Second {
+		if took := time.Since(begin); took > 3*time.Second {
 			t.Errorf("it took %v to end after the second signal", took)
 		}
 	})
@@ -202,7 +202,7 @@ func TestDrain(t *testing.T) {
 		begin := time.Now()
 		signal(t, s, os.Interrupt)
 		s.wait().want(t, 0)
-		if took := time.Since(begin); took > 5*time.Second {
+		if took := time.Since(begin); took > 3*time.Second {
 			t.Errorf("it took %v to end", took)
 		}
 	})
