@@ -234,11 +234,20 @@ func (r *offloadReader) next() syscall.Errno {
 		setIovec(&r.iov[0], r.hdr[:])
 	}
 	r.buf.refill(func(i int, memory []byte) { setIovec(&r.iov[1+i], memory) })
-	n, _, errno := unix.Syscall(unix.SYS_READV, uintptr(r.queue.fd), uintptr(unsafe.Pointer(&r.iov[0])), uintptr(len(r.iov)))
+	n, errno := vectored(unix.SYS_READV, r.queue.fd, r.iov[:])
 	if errno == 0 {
-		r.deliver(int(n))
+		r.deliver(n)
 	}
 	return errno
+}
+
+// vectored is readv or writev on a descriptor that does not block. The scheduler is
+// not told of the call: it would give the processor away during one that takes
+// longer than usual, as a write does in which the kernel delivers the packet, and
+// waking another thread costs more than is left of the call.
+func vectored(call uintptr, fd int, iov []unix.Iovec) (int, syscall.Errno) {
+	n, _, errno := unix.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(&iov[0])), uintptr(len(iov)))
+	return int(n), errno
 }
 
 func (r *offloadReader) deliver(n int) {
@@ -301,8 +310,7 @@ func (q *offloadQueue) writev(iov []unix.Iovec) error {
 		return os.ErrClosed
 	}
 	for {
-		_, _, errno := unix.Syscall(unix.SYS_WRITEV, uintptr(q.fd), uintptr(unsafe.Pointer(&iov[0])), uintptr(len(iov)))
-		switch errno {
+		switch _, errno := vectored(unix.SYS_WRITEV, q.fd, iov); errno {
 		case 0:
 			return nil
 		case unix.EINTR:
