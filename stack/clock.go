@@ -3,6 +3,7 @@ package stack
 import (
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 )
@@ -14,8 +15,24 @@ type timedClock struct {
 	wheel *wheel // nil: Clock is not the system's
 }
 
+// NowMonotonic implements tcpip.Clock. netstack asks ten times or so for each segment,
+// and its own clock adds two numbers by way of three dates.
+func (c *timedClock) NowMonotonic() tcpip.MonotonicTime {
+	if c.wheel == nil {
+		return c.Clock.NowMonotonic()
+	}
+	return monotonic(time.Since(c.wheel.base))
+}
+
+// monotonic is tcpip.MonotonicTime{}.Add(d), which is one number: see TestMonotonic.
+func monotonic(d time.Duration) tcpip.MonotonicTime {
+	return *(*tcpip.MonotonicTime)(unsafe.Pointer(&d))
+}
+
+var _ = [1]struct{}{}[unsafe.Sizeof(tcpip.MonotonicTime{})-unsafe.Sizeof(time.Duration(0))]
+
 // AfterFunc implements tcpip.Clock.
-func (c timedClock) AfterFunc(d time.Duration, f func()) tcpip.Timer {
+func (c *timedClock) AfterFunc(d time.Duration, f func()) tcpip.Timer {
 	if c.wheel != nil {
 		return c.wheel.afterFunc(d, f)
 	}

@@ -45,13 +45,13 @@ func (d *direction) setDeadline(c tcpip.Clock, t time.Time) {
 	if t.IsZero() {
 		return
 	}
+	if !d.armed.IsZero() && !d.armed.After(t) {
+		return
+	}
 	left := t.Sub(c.Now())
 	if left <= 0 {
 		d.expired = true
 		d.notify()
-		return
-	}
-	if !d.armed.IsZero() && !d.armed.After(t) {
 		return
 	}
 	d.armed = t

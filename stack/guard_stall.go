@@ -113,7 +113,7 @@ func (g *stallGuard) sweep() {
 	g.mu.Unlock()
 	defer g.sweeps.Done()
 
-	g.waiting.Store(false) // before looking, so that a retransmission meanwhile counts
+	before := g.retransmits.Value()
 	start, again := g.s.clock.NowMonotonic(), false
 	var found []*tcp.Endpoint
 	for _, te := range g.s.ns.RegisteredEndpoints() {
@@ -135,7 +135,8 @@ func (g *stallGuard) sweep() {
 	for _, e := range found {
 		g.arm(e)
 	}
-	if again {
+	g.waiting.Store(false)
+	if again || g.retransmits.Value() != before {
 		g.wait(max(sweepInterval, sweepShare*g.s.clock.NowMonotonic().Sub(start)))
 	}
 }

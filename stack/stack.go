@@ -62,7 +62,7 @@ type Config struct {
 // same time from many goroutines.
 type Stack struct {
 	ns        *stack.Stack
-	clock     timedClock
+	clock     *timedClock
 	log       *slog.Logger
 	tcp       *tcpProtocol
 	lo        *link
@@ -98,9 +98,9 @@ func New(cfg Config) (*Stack, error) {
 	if cfg.TCP.Processors < 0 {
 		return nil, fmt.Errorf("stack: TCP.Processors is %d: want 1 or more, or 0 for half of GOMAXPROCS", cfg.TCP.Processors)
 	}
-	clock := timedClock{Clock: cfg.Clock}
+	clock := &timedClock{Clock: cfg.Clock}
 	if cfg.Clock == nil {
-		clock = timedClock{tcpip.NewStdClock(), newWheel()}
+		clock = &timedClock{tcpip.NewStdClock(), newWheel()}
 	}
 	s := &Stack{clock: clock, log: cfg.Logger, fwd: cfg.Forwarding, unguarded: cfg.NoGuards, done: make(chan struct{})}
 	s.start = s.clock.Now()
