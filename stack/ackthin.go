@@ -27,7 +27,7 @@ import (
 type heldACKs struct {
 	mu    sync.Mutex
 	slots [heldSlots]heldACK
-	order []uint8 // the slots that were filled since the last flush; one may be empty, or come twice
+	order []uint16 // the slots that were filled since the last flush; one may be empty, or come twice
 }
 
 const (
@@ -50,12 +50,27 @@ type heldACK struct {
 // flowKey is the addresses and ports of a segment, as they stand in its headers.
 type flowKey [36]byte
 
-func (k *flowKey) slot() uint8 {
-	h := uint32(0)
+// slot spreads flows over n places, a power of 2 of at most 2^16.
+func (k *flowKey) slot(n uint32) uint16 {
+	const golden = 0x9e3779b97f4a7c15 // 2^64 / phi, as Fibonacci hashing multiplies by; the upper bits depend on all
+	h := uint64(0)
 	for i := 0; i < len(k); i += 4 {
-		h = h*31 + binary.LittleEndian.Uint32(k[i:])
+		h = (h ^ uint64(binary.LittleEndian.Uint32(k[i:]))) * golden
+		h ^= h >> 32
 	}
-	return uint8((h ^ h>>7 ^ h>>16) % heldSlots)
+	return uint16(uint32(h) % n)
+}
+
+// outbound is the connection of a segment that this side sends.
+func (k *flowKey) outbound(proto tcpip.NetworkProtocolNumber) stack.TransportEndpointID {
+	n := header.IPv4AddressSize
+	if proto == ipv6.ProtocolNumber {
+		n = header.IPv6AddressSize
+	}
+	return stack.TransportEndpointID{
+		LocalAddress: tcpip.AddrFromSlice(k[4 : 4+n]), LocalPort: binary.BigEndian.Uint16(k[:]),
+		RemoteAddress: tcpip.AddrFromSlice(k[4+n : 4+2*n]), RemotePort: binary.BigEndian.Uint16(k[2:]),
+	}
 }
 
 var _ batching.Dispatcher = (*link)(nil)
@@ -78,7 +93,7 @@ func (l *link) DeliverBatched(proto tcpip.NetworkProtocolNumber, pkt *stack.Pack
 	}
 	h := &l.held
 	h.mu.Lock()
-	i := flow.slot()
+	i := flow.slot(heldSlots)
 	before := h.slots[i]
 	h.slots[i] = heldACK{}
 	if before.pkt != nil && plain && before.flow == flow && int32(ack-before.ack) > 0 {
@@ -145,9 +160,8 @@ func (h *heldACKs) forget() {
 // ok is false of other packets. plain says that the segment is an ACK and nothing
 // else, but for a time stamp.
 func parseACK(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) (flow flowKey, ack uint32, plain, ok bool) {
-	const timestamp = 2 + header.TCPOptionTSLength // with two NOPs before it, as everyone pads it
 	size := pkt.Data().Size()
-	b, _ := pkt.Data().PullUp(min(size, header.IPv6MinimumSize+header.TCPMinimumSize+timestamp))
+	b, _ := pkt.Data().PullUp(min(size, header.IPv6MinimumSize+header.TCPMinimumSize+paddedTSLength))
 	hdr, length := 0, 0
 	switch {
 	case proto == ipv4.ProtocolNumber && len(b) >= header.IPv4MinimumSize+header.TCPMinimumSize:
@@ -170,9 +184,21 @@ func parseACK(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) (flow 
 	b = b[hdr:]
 	copy(flow[:4], b)
 	h := header.TCP(b)
-	plain = h.Flags() == header.TCPFlagAck && length == size && hdr+int(h.DataOffset()) == size && len(b) == size-hdr
-	if plain && len(b) != header.TCPMinimumSize {
-		plain = len(b) == header.TCPMinimumSize+timestamp && b[20] == header.TCPOptionNOP && b[21] == header.TCPOptionNOP && b[22] == header.TCPOptionTS
-	}
+	plain = length == size && hdr+int(h.DataOffset()) == size && len(b) == size-hdr && plainACK(h, 0)
 	return flow, h.AckNumber(), plain, true
+}
+
+// paddedTSLength is the time stamp option with two NOPs before it, as everyone pads it.
+const paddedTSLength = 2 + header.TCPOptionTSLength
+
+// plainACK reports whether a segment of which h is the whole header, options and all,
+// before n bytes of data, is an ACK and nothing else, but for a time stamp.
+func plainACK(h header.TCP, n int) bool {
+	switch {
+	case h.Flags() != header.TCPFlagAck || n != 0:
+		return false
+	case len(h) == header.TCPMinimumSize:
+		return true
+	}
+	return len(h) == header.TCPMinimumSize+paddedTSLength && h[20] == header.TCPOptionNOP && h[21] == header.TCPOptionNOP && h[22] == header.TCPOptionTS
 }

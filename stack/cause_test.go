@@ -91,7 +91,7 @@ func (p *far) inject(flags packet.Flags, n uint32, sack [][2]uint32, data string
 	p.t.Helper()
 	h := &layers.TCP{
 		SrcPort: layers.TCPPort(p.f.Src.Port()), DstPort: layers.TCPPort(p.f.Dst.Port()), Seq: p.seq, Ack: p.ack + n, Window: p.wnd,
-		SYN: flags&packet.SYN != 0, ACK: flags&packet.ACK != 0, PSH: flags&packet.PSH != 0, FIN: flags&packet.FIN != 0,
+		SYN: flags&packet.SYN != 0, ACK: flags&packet.ACK != 0, PSH: flags&packet.PSH != 0, FIN: flags&packet.FIN != 0, RST: flags&packet.RST != 0,
 	}
 	if flags&packet.SYN != 0 {
 		h.Options = append(h.Options, layers.TCPOption{OptionType: layers.TCPOptionKindMSS, OptionLength: 4, OptionData: []byte{offeredMSS >> 8, offeredMSS & 0xff}})

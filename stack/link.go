@@ -21,7 +21,8 @@ type link struct {
 	id       tcpip.NICID
 	name     string
 	loopback bool
-	held     heldACKs
+	held     heldACKs    // inbound
+	delayed  delayedACKs // outbound
 
 	// Guarded by s.mu.
 	addrs []netip.Prefix
@@ -174,6 +175,14 @@ func unicastOnly(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) boo
 // address turn round through lo, whatever link netstack chose.
 func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 	l.s.stalls.sending()
+	if pkts.Len() == 1 && l.delayed.hold(pkts.AsSlice()[0]) { // netstack sends segments one by one
+		return 1, nil
+	}
+	return l.send(pkts)
+}
+
+// send puts packets on the link, each as its route has it.
+func (l *link) send(pkts stack.PacketBufferList) (int, tcpip.Error) {
 	if l.loopback && !l.s.events.on(segmentEvents) {
 		return l.Endpoint.WritePackets(pkts)
 	}

@@ -67,7 +67,8 @@ type Stack struct {
 	tcp       *tcpProtocol
 	lo        *link
 	fwd       bool
-	unguarded bool // Config.NoGuards
+	unguarded bool          // Config.NoGuards
+	ackDelay  time.Duration // TCPConfig.ACKDelay
 	sys       Sys
 	events    hub
 	stalls    stallGuard
@@ -95,6 +96,9 @@ func New(cfg Config) (*Stack, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if d := cfg.TCP.ACKDelay; d < 0 || d >= maxACKDelay {
+		return nil, fmt.Errorf("stack: TCP.ACKDelay is %v: want less than %v (RFC 9293), or 0 for none", d, maxACKDelay)
+	}
 	if cfg.TCP.Processors < 0 {
 		return nil, fmt.Errorf("stack: TCP.Processors is %d: want 1 or more, or 0 for half of GOMAXPROCS", cfg.TCP.Processors)
 	}
@@ -102,7 +106,7 @@ func New(cfg Config) (*Stack, error) {
 	if cfg.Clock == nil {
 		clock = &timedClock{tcpip.NewStdClock(), newWheel()}
 	}
-	s := &Stack{clock: clock, log: cfg.Logger, fwd: cfg.Forwarding, unguarded: cfg.NoGuards, done: make(chan struct{})}
+	s := &Stack{clock: clock, log: cfg.Logger, fwd: cfg.Forwarding, ackDelay: cfg.TCP.ACKDelay, unguarded: cfg.NoGuards, done: make(chan struct{})}
 	s.start = s.clock.Now()
 	s.links.Store(new([]*link))
 	s.v4.Store(newRPDB(IPv4))
@@ -194,6 +198,7 @@ func (s *Stack) AddLink(cfg Link) error {
 	}
 	l := &link{s: s, id: s.ns.NextNICID(), name: cfg.Name, loopback: cfg.Endpoint.Capabilities()&stack.CapabilityLoopback != 0}
 	l.Endpoint.Init(cfg.Endpoint, l)
+	l.delayed.init(l, s.ackDelay)
 	if l.loopback && s.lo == nil {
 		s.lo = l
 	}
@@ -247,6 +252,9 @@ func (s *Stack) Close() error {
 		s.sys.closeAll()
 		s.events.close()
 		s.stalls.close()
+		for _, l := range *s.links.Load() {
+			l.delayed.close()
+		}
 		// First no more packets come in, then the transports end, then the
 		// links' own goroutines.
 		s.ns.Close()

@@ -22,6 +22,7 @@ type TCPConfig struct {
 	TimeWait          time.Duration // default 60 s
 	SynRetries        int           // default 6; netstack keeps it and does not act on it: a SYN is given up after 127 s
 	Retries           int           // default 15
+	ACKDelay          time.Duration // an ACK waits so long for data to go with (RFC 9293 3.8.6.3), below 0.5 s; default 0: it goes at once
 	Processors        int           // goroutines that process segments; default half of GOMAXPROCS, at least 1, at most GOMAXPROCS
 }
 

@@ -40,9 +40,9 @@ var (
 
 // Config describes an instance.
 type Config struct {
-	Addrs []netip.Prefix // the stack's; if empty, DefaultAddrs
-	Peers []netip.Addr   // hosts at the other end of the link: the default routes lead to the first of each family
-	TCP   stack.TCPConfig
+	Addrs []netip.Prefix  // the stack's; if empty, DefaultAddrs
+	Peers []netip.Addr    // hosts at the other end of the link: the default routes lead to the first of each family
+	TCP   stack.TCPConfig // Start has ACKs wait for 10 ms by default
 	Netem Netem
 
 	// AdaptProcs has the instance set GOMAXPROCS, between 1 and what it was, by how
@@ -72,8 +72,16 @@ type Instance struct {
 	close   func() error
 }
 
+// ackDelay is longer than an application on a machine that is not overloaded needs for
+// its answer, and a quarter of Linux's TCP_DELACK_MIN: it is what a client loses who
+// writes twice, with Nagle's algorithm, before he reads.
+const ackDelay = 10 * time.Millisecond
+
 // Start makes an instance on dev, which it closes on Close, and on error.
 func Start(cfg Config, dev *tun.Device) (*Instance, error) {
+	if cfg.TCP.ACKDelay == 0 {
+		cfg.TCP.ACKDelay = ackDelay
+	}
 	// The kernel at the other end verifies checksums by itself.
 	netem := impair.New(dev.Endpoint(), impair.Config{PeerVerifies: true, Logger: cfg.Logger})
 	i, err := start(cfg, dev.Name(), netem)
