@@ -50,6 +50,8 @@ func (w *worker) do(r request) (any, error) {
 		return nil, decode(r, makeVeth)
 	case "dev":
 		return nil, decode(r, configureDev)
+	case "congestion":
+		return nil, decode(r, setCongestion)
 	case "serve":
 		return nil, decode(r, w.serve)
 	case "load":
@@ -109,6 +111,15 @@ func configureDev(a devArgs) error {
 		if err := netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: gw.AsSlice()}); err != nil {
 			return fmt.Errorf("default route through %s: %w", gw, err)
 		}
+	}
+	return nil
+}
+
+// setCongestion sets the congestion control of the sockets that will be made in this
+// network namespace.
+func setCongestion(name string) error {
+	if err := os.WriteFile(congestionSysctl, []byte(name), 0); err != nil {
+		return fmt.Errorf("congestion control %s: %w; on Linux: modprobe tcp_%s", name, err, name)
 	}
 	return nil
 }

@@ -81,12 +81,12 @@ func TestFullPlanVariesOneThingAtATime(t *testing.T) {
 		t.Fatal(err)
 	}
 	base := p.stages[0].set
-	if want := (setting{1500, 4, 1}); base != want || len(p.stages[0].measures) != len(measures()) {
+	if want := (setting{MTU: 1500, Family: 4, Queues: 1}); base != want || len(p.stages[0].measures) != len(measures()) {
 		t.Errorf("first: %v with %d measures, want %v with all", base, len(p.stages[0].measures), want)
 	}
 	for _, st := range p.stages[1:] {
 		differs := 0
-		for _, d := range []bool{st.set.MTU != base.MTU, st.set.Family != base.Family, st.set.Queues != base.Queues} {
+		for _, d := range []bool{st.set.MTU != base.MTU, st.set.Family != base.Family, st.set.Queues != base.Queues, st.set.Congestion != base.Congestion} {
 			if d {
 				differs++
 			}

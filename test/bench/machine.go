@@ -34,9 +34,7 @@ func describeMachine() machine {
 	if b, err := os.ReadFile("/proc/meminfo"); err == nil {
 		m.Memory = colonField(string(b), "MemTotal")
 	}
-	if b, err := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control"); err == nil {
-		m.Congestion = strings.TrimSpace(string(b))
-	}
+	m.Congestion = congestionControl()
 	if bi, ok := debug.ReadBuildInfo(); ok {
 		for _, d := range bi.Deps {
 			if d.Path == "gvisor.dev/gvisor" {
@@ -51,6 +49,15 @@ func describeMachine() machine {
 		}
 	}
 	return m
+}
+
+// congestionSysctl is of a network namespace; a new one has the first one's.
+const congestionSysctl = "/proc/sys/net/ipv4/tcp_congestion_control"
+
+// congestionControl is empty if it cannot be read.
+func congestionControl() string {
+	b, _ := os.ReadFile(congestionSysctl)
+	return strings.TrimSpace(string(b))
 }
 
 func commit(settings []debug.BuildSetting) (c string) {

@@ -56,6 +56,7 @@ type options struct {
 	quick, list                   bool
 	contestants, measures         string
 	mtus, families, queues        string
+	congestion                    string
 	rounds                        int
 	warmup, duration              time.Duration
 	json, svg, cpuProfile, tracef string
@@ -78,6 +79,7 @@ func parseOptions(args []string) (o options, err error) {
 	f.StringVar(&o.mtus, "mtu", "", "MTUs in `BYTES`, separated by commas; the first with everything, the others one at a time (default 1500,9000; quick: 1500)")
 	f.StringVar(&o.families, "family", "", "IP `VERSIONS`, likewise (default 4,6; quick: 4)")
 	f.StringVar(&o.queues, "queues", "", "`NUMBERS` of TUN queues, likewise (default 1,2,4; quick: 1)")
+	f.StringVar(&o.congestion, "congestion", "", "congestion controls of the kernel, `NAMES`, likewise, for bulk data (default default,cubic; quick: default)")
 	f.IntVar(&o.rounds, "rounds", defaultRounds, "`NUMBER` of rounds")
 	f.DurationVar(&o.duration, "duration", 0, fmt.Sprintf("`TIME` of one measurement (default %v; quick: %v)", fullDuration, quickDuration))
 	f.DurationVar(&o.warmup, "warmup", 0, fmt.Sprintf("`TIME` before it (default %v; quick: %v)", fullWarmup, quickWarmup))
@@ -99,6 +101,7 @@ func parseOptions(args []string) (o options, err error) {
 	def(&o.mtus, "1500,9000", "1500")
 	def(&o.families, "4,6", "4")
 	def(&o.queues, "1,2,4", "1")
+	def(&o.congestion, "default,cubic", "default")
 	if o.duration == 0 {
 		if o.duration = fullDuration; o.quick {
 			o.duration = quickDuration
@@ -159,21 +162,37 @@ func makePlan(o options) (p plan, err error) {
 	if err != nil {
 		return p, err
 	}
-	first := setting{MTU: mtus[0], Family: families[0], Queues: queues[0]}
+	var congestions []string
+	for name := range strings.SplitSeq(o.congestion, ",") {
+		if name == "default" || name == congestionControl() {
+			name = ""
+		}
+		if !slices.Contains(congestions, name) {
+			congestions = append(congestions, name)
+		}
+	}
+	first := setting{MTU: mtus[0], Family: families[0], Queues: queues[0], Congestion: congestions[0]}
 	p.stages = append(p.stages, stage{first, base, p.contestants})
-	vary := func(set setting, takesPart func(*contestant) bool) {
+	vary := func(change func(*setting), varied []measure, takesPart func(*contestant) bool) {
+		set := first
+		change(&set)
 		// What listening costs does not depend on the setting.
 		cs := slices.DeleteFunc(slices.Clone(p.contestants), func(c *contestant) bool { return !takesPart(c) || c.name == onWatched })
 		p.stages = append(p.stages, stage{set, varied, cs})
 	}
+	two := func(c *contestant) bool { return c.name == onKernel || c.name == onOffload }
 	for _, v := range mtus[1:] {
-		vary(setting{v, first.Family, first.Queues}, func(c *contestant) bool { return !c.relay() })
+		vary(func(s *setting) { s.MTU = v }, varied, func(c *contestant) bool { return !c.relay() })
 	}
 	for _, v := range families[1:] {
-		vary(setting{first.MTU, v, first.Queues}, func(*contestant) bool { return true })
+		vary(func(s *setting) { s.Family = v }, varied, func(*contestant) bool { return true })
 	}
 	for _, v := range queues[1:] {
-		vary(setting{first.MTU, first.Family, v}, func(c *contestant) bool { return c.name == onKernel || c.name == onOffload })
+		vary(func(s *setting) { s.Queues = v }, varied, two)
+	}
+	bulk := slices.DeleteFunc(slices.Clone(base), func(m measure) bool { return !strings.HasPrefix(m.name, "bulk-") })
+	for _, v := range congestions[1:] {
+		vary(func(s *setting) { s.Congestion = v }, bulk, two)
 	}
 	p.profile = profileArgs{CPU: o.cpuProfile, Trace: o.tracef}
 	if p.profile != (profileArgs{}) {

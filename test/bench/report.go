@@ -26,12 +26,19 @@ type setting struct {
 	MTU    int `json:"mtu"`    // bytes
 	Family int `json:"family"` // 4 or 6
 	Queues int `json:"queues"` // of the TUN device
+
+	// Congestion is the congestion control of the kernel's TCP, the clients' on all
+	// stacks; empty: the machine's default.
+	Congestion string `json:"congestion,omitempty"`
 }
 
 func (s setting) String() string {
 	q := "1 TUN queue"
 	if s.Queues != 1 {
 		q = fmt.Sprintf("%d TUN queues", s.Queues)
+	}
+	if s.Congestion != "" {
+		q += ", the kernel with " + s.Congestion
 	}
 	return fmt.Sprintf("MTU %d, IPv%d, %s", s.MTU, s.Family, q)
 }

@@ -166,7 +166,7 @@ func (s *site) pair(i, port int) (*agent, int) {
 }
 
 // agents starts the server's agent and the client's: in one namespace or in two.
-func (s *site) agents(shared bool) (err error) {
+func (s *site) agents(ctx context.Context, shared bool) (err error) {
 	if s.server, err = startAgent(s.contestant.name+" server", nil); err != nil {
 		return err
 	}
@@ -174,8 +174,13 @@ func (s *site) agents(shared bool) (err error) {
 	if !shared {
 		peer = nil
 	}
-	s.client, err = startAgent(s.contestant.name+" client", peer)
-	return err
+	if s.client, err = startAgent(s.contestant.name+" client", peer); err != nil || s.Congestion == "" {
+		return err
+	}
+	return inOrder(
+		func() error { return s.server.call(ctx, "congestion", s.Congestion, nil) },
+		func() error { return s.client.call(ctx, "congestion", s.Congestion, nil) },
+	)
 }
 
 // clientSources is how many addresses the client has of each family: 50,000
@@ -231,7 +236,7 @@ var relaySkips = map[string]string{
 }
 
 func startVeth(ctx context.Context, s *site) error {
-	if err := s.agents(false); err != nil {
+	if err := s.agents(ctx, false); err != nil {
 		return err
 	}
 	s.dev = "eth0"
@@ -248,7 +253,7 @@ func startVeth(ctx context.Context, s *site) error {
 
 // startTUN has the server open a TUN device whose other end is the client's kernel.
 func startTUN(ctx context.Context, s *site) error {
-	if err := s.agents(true); err != nil {
+	if err := s.agents(ctx, true); err != nil {
 		return err
 	}
 	s.dev = tun.DefaultName
@@ -278,7 +283,7 @@ func startSlirp(ctx context.Context, s *site) error {
 	if err != nil {
 		return err
 	}
-	if err := s.agents(false); err != nil {
+	if err := s.agents(ctx, false); err != nil {
 		return err
 	}
 	s.dev, s.target = "tap0", s.pick("10.0.2.2", "fd00::2")
@@ -302,7 +307,7 @@ func startPasta(ctx context.Context, s *site) error {
 	if err != nil {
 		return err
 	}
-	if err := s.agents(false); err != nil {
+	if err := s.agents(ctx, false); err != nil {
 		return err
 	}
 	s.dev, s.target = "eth0", s.pick("192.0.2.254", "2001:db8::fe") // documentation prefixes: RFC 5737, RFC 3849
