@@ -49,6 +49,7 @@ func TestTransmitAllocs(t *testing.T) {
 				t.Fatal(err)
 			}
 			list.Reset()
+			dev.tx[0].flush()
 		}
 		baseline := testing.AllocsPerRun(runs, func() { list.PushBack(packet()); list.Reset() })
 		if got := testing.AllocsPerRun(runs, send) - baseline; got > allocs {

@@ -63,13 +63,14 @@ type Device struct {
 	stats    counters
 	endpoint Endpoint
 
-	readers sync.WaitGroup // one goroutine a queue, from the first Attach
+	tx      []*txQueue     // one a queue
+	workers sync.WaitGroup // a reader and a writer for each queue, from the first Attach
 
 	done     chan struct{}
 	mu       sync.Mutex
 	err      error  // why done is closed
-	started  bool   // readers run
-	closed   bool   // Close was called; no reader is started from now on
+	started  bool   // workers run
+	closed   bool   // Close was called; no worker is started from now on
 	onClose  func() // to be run by Close, once
 	closeErr error
 	closing  sync.Once
@@ -121,6 +122,9 @@ func newDevice(o opened, mtu int) *Device {
 	d := &Device{opened: o, done: make(chan struct{})}
 	d.mtu.Store(uint32(mtu))
 	d.endpoint.dev = d
+	for _, q := range o.queues {
+		d.tx = append(d.tx, newTxQueue(func(pkt *stack.PacketBuffer) { d.endpoint.transmit(q, pkt) }))
+	}
 	return d
 }
 
@@ -157,8 +161,8 @@ func (d *Device) Err() error {
 	return d.err
 }
 
-// Close takes the device from its stack, if there is one, closes its queues, and waits for the
-// goroutines that read them: it must not be called from one, which is to say not from within a packet's
+// Close takes the device from its stack, if there is one, writes what it has sent, closes the queues, and
+// waits for the goroutines that serve them: it must not be called from one, which is to say not from within a packet's
 // delivery. The interface vanishes with it unless it was made persistent. Further calls return what the
 // first one did.
 func (d *Device) Close() error {
@@ -167,10 +171,13 @@ func (d *Device) Close() error {
 		d.mu.Lock()
 		d.closed = true
 		d.mu.Unlock()
+		for _, q := range d.tx {
+			q.close()
+		}
 		for _, q := range d.queues {
 			d.closeErr = errors.Join(d.closeErr, q.close())
 		}
-		d.readers.Wait()
+		d.workers.Wait()
 	})
 	d.mu.Lock()
 	onClose := d.onClose
@@ -192,7 +199,7 @@ func (d *Device) finish(err error) {
 	}
 }
 
-// start starts the readers, once.
+// start starts the workers, once.
 func (d *Device) start() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -200,8 +207,9 @@ func (d *Device) start() {
 		return
 	}
 	d.started = true
-	for _, q := range d.queues {
-		d.readers.Go(func() {
+	for i, q := range d.queues {
+		d.workers.Go(d.tx[i].run)
+		d.workers.Go(func() {
 			if err := q.receive(&d.endpoint); !errors.Is(err, os.ErrClosed) {
 				d.finish(fmt.Errorf("tun: %s: %w", d.name, err))
 			}

@@ -2,7 +2,6 @@ package tun
 
 import (
 	"errors"
-	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -108,17 +107,18 @@ func (e *Endpoint) deliver(proto protocol, payload buffer.Buffer, gso stack.GSO,
 	e.dev.stats.received(size, gso.Type != stack.GSONone)
 }
 
-// WritePackets implements stack.LinkWriter. A packet that is lost does not keep those after it.
+// WritePackets implements stack.LinkWriter. A packet that is lost does not keep those after it. Packets
+// are written to the device soon; what becomes of them then is counted, see Stats.
 func (e *Endpoint) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
-	return transmitAll(e, pkts)
+	return sendAll(e, pkts)
 }
 
-// transmitAll returns how many packets were sent, and the first error.
-func transmitAll(e interface {
-	transmit(*stack.PacketBuffer) tcpip.Error
+// sendAll returns how many packets were sent, and the first error.
+func sendAll(e interface {
+	send(*stack.PacketBuffer) tcpip.Error
 }, pkts stack.PacketBufferList) (sent int, first tcpip.Error) {
 	for _, pkt := range pkts.AsSlice() {
-		if err := e.transmit(pkt); err == nil {
+		if err := e.send(pkt); err == nil {
 			sent++
 		} else if first == nil {
 			first = err
@@ -127,32 +127,33 @@ func transmitAll(e interface {
 	return sent, first
 }
 
-func (e *Endpoint) transmit(pkt *stack.PacketBuffer) tcpip.Error {
+func (e *Endpoint) send(pkt *stack.PacketBuffer) tcpip.Error {
 	s := &e.dev.stats
-	size := pkt.Size()
-	if tooBig(pkt, size, e.MTU()) {
+	if tooBig(pkt, pkt.Size(), e.MTU()) {
 		s.txTooBig.Add(1)
 		return &tcpip.ErrMessageTooLong{}
 	}
 	// The kernel learns from our writes on which queue to answer, so a flow stays on one.
-	q := e.dev.queues[pkt.Hash%uint32(len(e.dev.queues))]
-	err := q.transmit(pkt)
-	switch {
-	case err == nil:
-		s.sent(size, isGSO(pkt))
-		return nil
-	case errors.Is(err, syscall.EIO):
-		s.txDown.Add(1) // the host's side is down: the packet is lost, as on a cable that is unplugged
-		return nil
-	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOBUFS), errors.Is(err, syscall.ENOMEM):
-		s.txNoBuffer.Add(1)
-		return &tcpip.ErrNoBufferSpace{}
-	case errors.Is(err, os.ErrClosed), errors.Is(err, ErrGone):
+	if q := e.dev.tx[pkt.Hash%uint32(len(e.dev.tx))]; !q.put(pkt) {
 		s.txErrored.Add(1)
 		return &tcpip.ErrClosedForSend{}
 	}
-	s.txErrored.Add(1)
-	return &tcpip.ErrAborted{}
+	return nil
+}
+
+// transmit writes a packet to a queue of the device.
+func (e *Endpoint) transmit(q queue, pkt *stack.PacketBuffer) {
+	s := &e.dev.stats
+	switch err := q.transmit(pkt); {
+	case err == nil:
+		s.sent(pkt.Size(), isGSO(pkt))
+	case errors.Is(err, syscall.EIO):
+		s.txDown.Add(1) // the host's side is down: the packet is lost, as on a cable that is unplugged
+	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOBUFS), errors.Is(err, syscall.ENOMEM):
+		s.txNoBuffer.Add(1)
+	default:
+		s.txErrored.Add(1)
+	}
 }
 
 // isGSO reports whether pkt stands for several segments.

@@ -226,11 +226,15 @@ func outbound(b []byte) *stack.PacketBuffer {
 	return stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(b)})
 }
 
-func transmit(e stack.LinkWriter, pkt *stack.PacketBuffer) tcpip.Error {
+// transmit returns when pkt has been written to the device.
+func transmit(e *Endpoint, pkt *stack.PacketBuffer) tcpip.Error {
 	defer pkt.DecRef()
 	var list stack.PacketBufferList
 	list.PushBack(pkt)
 	_, err := e.WritePackets(list)
+	for _, q := range e.dev.tx {
+		q.flush()
+	}
 	return err
 }
 

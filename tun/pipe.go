@@ -81,10 +81,10 @@ func (e *PipeEndpoint) Stats() Stats { return e.stats.snapshot() }
 
 // WritePackets implements stack.LinkWriter. A packet that is lost does not keep those after it.
 func (e *PipeEndpoint) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
-	return transmitAll(e, pkts)
+	return sendAll(e, pkts)
 }
 
-func (e *PipeEndpoint) transmit(pkt *stack.PacketBuffer) tcpip.Error {
+func (e *PipeEndpoint) send(pkt *stack.PacketBuffer) tcpip.Error {
 	size := pkt.Size()
 	if tooBig(pkt, size, e.MTU()) {
 		e.stats.txTooBig.Add(1)
