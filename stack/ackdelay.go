@@ -188,9 +188,7 @@ func (d *delayedACKs) send(i uint16) {
 	d.mu.Unlock()
 	defer pkt.DecRef()
 	if ok {
-		var list stack.PacketBufferList
-		list.PushBack(pkt)
-		d.link.send(list)
+		d.link.send(pkt)
 	}
 }
 

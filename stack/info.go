@@ -26,7 +26,7 @@ type TCPInfo struct {
 	ReorderSeen bool          `json:"reord_seen"`
 	Congestion  string        `json:"congestion"`
 	SegsIn      uint64        `json:"segs_in"`
-	SegsOut     uint64        `json:"segs_out"`
+	SegsOut     uint64        `json:"segs_out"`         // with the ACKs that went with data instead: see TCPConfig.ACKDelay
 	Retransmits uint64        `json:"retransmits"`      // segments sent again
 	FastRetrans uint64        `json:"fast_retransmits"` // recoveries entered by duplicate ACKs
 	Timeouts    uint64        `json:"timeouts"`         // retransmission timeouts

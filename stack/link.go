@@ -2,6 +2,7 @@ package stack
 
 import (
 	"net/netip"
+	"sync"
 	"sync/atomic"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -171,44 +172,39 @@ func unicastOnly(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) boo
 	return false
 }
 
-// WritePackets implements stack.LinkEndpoint: netstack sends. Packets for a local
-// address turn round through lo, whatever link netstack chose.
-func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
-	l.s.stalls.sending()
-	if pkts.Len() == 1 && l.delayed.hold(pkts.AsSlice()[0]) { // netstack sends segments one by one
-		return 1, nil
+// egress is what netstack hands a link's packets to, one by one, with the lock of
+// the connection if it is TCP's. Its WritePacket returns once the link has it.
+type egress struct{ l *link }
+
+var _ stack.QueueingDiscipline = egress{}
+
+// WritePacket implements stack.QueueingDiscipline.
+func (e egress) WritePacket(pkt *stack.PacketBuffer) tcpip.Error {
+	e.l.s.stalls.sending()
+	if e.l.delayed.hold(pkt) {
+		return nil
 	}
-	return l.send(pkts)
+	return e.l.send(pkt)
 }
 
-// send puts packets on the link, each as its route has it.
-func (l *link) send(pkts stack.PacketBufferList) (int, tcpip.Error) {
-	if l.loopback && !l.s.events.on(segmentEvents) {
-		return l.Endpoint.WritePackets(pkts)
+// Close implements stack.QueueingDiscipline. There is no queue.
+func (egress) Close() {}
+
+// packetLists are lists of one packet, as link endpoints take them.
+var packetLists = sync.Pool{New: func() any { return new(stack.PacketBufferList) }}
+
+// send puts a packet on the link, as its route has it. Packets for a local address
+// turn round through lo, whatever link netstack chose.
+func (l *link) send(pkt *stack.PacketBuffer) tcpip.Error {
+	if (!l.loopback || l.s.events.on(segmentEvents)) && l.dispose(pkt) {
+		return nil
 	}
-	list := pkts.AsSlice()
-	var out stack.PacketBufferList
-	taken := 0 // packets of list that need no further care
-	for i, pkt := range list {
-		if l.dispose(pkt) {
-			if taken == 0 && i > 0 {
-				for _, p := range list[:i] {
-					out.PushBack(p)
-				}
-			}
-			taken++
-		} else if taken > 0 {
-			out.PushBack(pkt)
-		}
-	}
-	if taken == 0 {
-		return l.Endpoint.WritePackets(pkts)
-	}
-	if out.Len() == 0 {
-		return taken, nil
-	}
-	n, err := l.Endpoint.WritePackets(out)
-	return n + taken, err
+	list := packetLists.Get().(*stack.PacketBufferList)
+	list.PushBack(pkt.IncRef())
+	_, err := l.Endpoint.WritePackets(*list)
+	list.Reset()
+	packetLists.Put(list)
+	return err
 }
 
 // dispose looks the route of an outgoing packet up and reports whether the packet

@@ -206,8 +206,7 @@ func (s *Stack) AddLink(cfg Link) error {
 	s.links.Store(&links)
 	s.mu.Unlock()
 
-	// Without a queueing discipline the sender's goroutine writes to the link.
-	if err := s.ns.CreateNICWithOptions(l.id, l, stack.NICOptions{Name: cfg.Name}); err != nil {
+	if err := s.ns.CreateNICWithOptions(l.id, l, stack.NICOptions{Name: cfg.Name, QDisc: egress{l}}); err != nil {
 		return fmt.Errorf("stack: link %q: %s", cfg.Name, err)
 	}
 	// The database is the judge of what is local, so netstack takes what it

@@ -33,7 +33,7 @@ type wire struct {
 // and the other end of that link.
 func newWire(t testing.TB, cfg Config) *wire {
 	t.Helper()
-	w := &wire{ep: channel.New(256, 1500, "")}
+	w := &wire{ep: channel.New(1<<12, 1500, "")} // packets that a test may leave unread
 	cfg.Links = append(cfg.Links, Link{Name: "cat0", Endpoint: w.ep, Addrs: []netip.Prefix{pfx("10.9.0.2/24"), pfx("fd00:9::2/64")}})
 	w.s = newStack(t, cfg)
 	return w
