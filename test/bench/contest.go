@@ -103,17 +103,17 @@ func (c *contest) stop(i int) {
 }
 
 // miss notes why contestant i has no sample in a round, and lets it start afresh in
-// the next one. The end of ctx is no contestant's failure.
+// the next one. The end of ctx is no contestant's failure, and what a relay cannot
+// do, which is others' work, is a result and no failure of the run.
 func (c *contest) miss(ctx context.Context, i, round int, err error) {
 	c.stop(i)
 	if ctx.Err() != nil {
 		return
 	}
-	who := c.contestants()[i].name
-	failed := !errors.Is(err, errNotInstalled)
-	c.report.Missing = append(c.report.Missing, missing{Setting: c.set, Measure: c.name, Contestant: who, Round: round, Why: err.Error(), Failed: failed})
-	if failed {
-		c.progress.note(fmt.Sprintf("%-12s %-12s %v", c.name, who, err))
+	who := c.contestants()[i]
+	c.report.Missing = append(c.report.Missing, missing{Setting: c.set, Measure: c.name, Contestant: who.name, Round: round, Why: err.Error(), Failed: !who.relay()})
+	if !errors.Is(err, errNotInstalled) {
+		c.progress.note(fmt.Sprintf("%-12s %-12s %v", c.name, who.name, err))
 	}
 }
 
