@@ -43,7 +43,7 @@ conformance: ## the RFC conformance table, measured: netstack and (as root) Linu
 	$(GO) test -count=1 -run '^TestTable$$' ./test/conformance -update
 
 .PHONY: bench
-bench: ## the full side-by-side benchmark (root; about half an hour)
+bench: ## the full side-by-side benchmark (root; 22 minutes)
 	$(GO) run ./test/bench -json test/bench/results/full.json -svg test/bench/results/full.svg
 
 .PHONY: bench-quick
