@@ -571,6 +571,7 @@ func TestRecording(t *testing.T) {
 	r.until("the recording", `document.getElementById('mode').textContent === 'view'`)
 	r.keep("first", false)
 	r.until("its connection", `!!document.querySelector('#sockets tbody tr a')`)
+	r.settle() // a page that is still being laid out moves its links under the pointer
 	r.keep("overview", false)
 	r.click("#sockets tbody tr a")
 	r.until("its ladder", `document.querySelectorAll('#ladder .row.packet').length > 5`)
