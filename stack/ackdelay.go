@@ -28,7 +28,7 @@ type delayedACKs struct {
 	mu     sync.Mutex // comes after an endpoint's lock
 	flows  []delayedACK
 	queue  []uint16 // of flows, those that have an ACK waiting, or have had it lately
-	now    uint32   // how often timer has fired
+	ticks  uint32   // how often timer has fired
 	timer  tcpip.Timer
 	armed  bool
 	closed bool
@@ -55,7 +55,7 @@ type delayedACK struct {
 	last   uint32              // the last that netstack sent
 	quick  int                 // ACKs that are not to wait
 	queued bool                // it is in the queue
-	since  uint32              // delayedACKs.now when pkt came
+	since  uint32              // delayedACKs.ticks when pkt came
 	pkt    *stack.PacketBuffer // nil: none waits
 }
 
@@ -88,13 +88,13 @@ func (d *delayedACKs) hold(pkt *stack.PacketBuffer) bool {
 		}
 		return false
 	}
-	news, sum := ack-f.last, ack-f.sent
+	news, unsent := ack-f.last, ack-f.sent
 	f.last = ack
 	if f.pkt != nil {
 		f.pkt.DecRef() // pkt says it too
 		f.pkt = nil
 	}
-	if !plainACK(th, pkt.Data().Size()) || news < 2 || sum > d.link.mss() || d.closed {
+	if d.closed || !plainACK(th, pkt.Data().Size()) || news < 2 || unsent > d.link.mss() {
 		f.sent = ack
 		return false
 	}
@@ -103,7 +103,7 @@ func (d *delayedACKs) hold(pkt *stack.PacketBuffer) bool {
 		f.sent = ack
 		return false
 	}
-	f.pkt, f.since = pkt.IncRef(), d.now
+	f.pkt, f.since = pkt.IncRef(), d.ticks
 	if !f.queued {
 		f.queued = true
 		d.queue = append(d.queue, i)
@@ -134,7 +134,7 @@ func (d *delayedACKs) fire() {
 	}
 	d.fires.Add(1)
 	defer d.fires.Done()
-	d.now++
+	d.ticks++
 	var late []uint16
 	queue := d.queue
 	d.queue = d.queue[:0]
@@ -142,7 +142,7 @@ func (d *delayedACKs) fire() {
 		switch f := &d.flows[i]; {
 		case f.pkt == nil:
 			f.queued = false
-		case d.now-f.since > 1:
+		case d.ticks-f.since > 1:
 			late = append(late, i)
 			fallthrough
 		default:
@@ -172,11 +172,9 @@ func (d *delayedACKs) send(i uint16) {
 	d.mu.Unlock()
 
 	e, ok := d.link.s.ns.FindTransportEndpoint(proto, tcp.ProtocolNumber, id, d.link.id).(*tcp.Endpoint)
-	if ok && e.EndpointState() != tcp.StateListen {
-		e.LockUser() // what follows is what netstack would do, which sends with the lock
+	if ok = ok && e.EndpointState() != tcp.StateListen; ok {
+		e.LockUser() // netstack sends with the lock too
 		defer e.UnlockUser()
-	} else {
-		ok = false
 	}
 	d.mu.Lock()
 	if f.flow != flow || f.pkt == nil {

@@ -162,9 +162,9 @@ func (d *Device) Err() error {
 }
 
 // Close takes the device from its stack, if there is one, writes what it has sent, closes the queues, and
-// waits for the goroutines that serve them: it must not be called from one, which is to say not from within a packet's
-// delivery. The interface vanishes with it unless it was made persistent. Further calls return what the
-// first one did.
+// waits for the goroutines that serve them: it must not be called from one, which is to say not from within
+// a packet's delivery. The interface vanishes with it unless it was made persistent. Further calls return
+// what the first one did.
 func (d *Device) Close() error {
 	d.closing.Do(func() {
 		d.finish(os.ErrClosed)

@@ -5,10 +5,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -217,6 +219,27 @@ func TestReadAnswer(t *testing.T) {
 		}
 		if c.ok && length != len(good) {
 			t.Errorf("readAnswer of %q: length %d, want %d", c.sent, length, len(good))
+		}
+	}
+}
+
+// TestWhoseFailure: a stack of ours that cannot be measured fails the run, and a relay does not; both are reported.
+func TestWhoseFailure(t *testing.T) {
+	var st stage
+	for _, name := range []string{onKernel, onOffload, viaSlirp, viaPasta} {
+		i := slices.IndexFunc(contestants, func(c *contestant) bool { return c.name == name })
+		st.contestants = append(st.contestants, contestants[i])
+	}
+	c := contest{runner: &runner{progress: newProgress(0), report: &report{}}, stage: st, sites: make([]*site, len(st.contestants))}
+	for i := range st.contestants {
+		c.miss(t.Context(), i, 1, errors.New("it fell over"))
+	}
+	if len(c.report.Missing) != len(st.contestants) {
+		t.Fatalf("%d of %d are reported", len(c.report.Missing), len(st.contestants))
+	}
+	for _, m := range c.report.Missing {
+		if want := m.Contestant == onKernel || m.Contestant == onOffload; m.Failed != want || m.Why != "it fell over" {
+			t.Errorf("%+v: failed should be %t", m, want)
 		}
 	}
 }
