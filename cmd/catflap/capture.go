@@ -12,6 +12,7 @@ import (
 
 	"github.com/catflap/catflap/app/control"
 	"github.com/catflap/catflap/app/record"
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun/capture"
 )
@@ -75,17 +76,17 @@ func (o *captureOptions) check() error {
 		max   int
 	}{{"-s", o.snapLen, math.MaxInt32}, {"-c", o.count, math.MaxInt}, {"-C", o.megabytes, 1_000_000}, {"-G", o.seconds, 1 << 30}, {"-W", o.files, 99_999}} {
 		if n.value < 0 || n.value > n.max {
-			return usagef("capture: %s %d: want a number from 0 to %d", n.name, n.value, n.max)
+			return remedy.Usagef("capture: %s %d: want a number from 0 to %d", n.name, n.value, n.max)
 		}
 	}
 	rotates := o.megabytes > 0 || o.seconds > 0
 	switch {
 	case o.file == "":
-		return &usageError{msg: "capture: no file", remedy: "for example: catflap capture -w trace.pcapng; text on the terminal: catflap tcpdump"}
+		return &remedy.UsageError{Msg: "capture: no file", Remedy: "for example: catflap capture -w trace.pcapng; text on the terminal: catflap tcpdump"}
 	case o.file == "-" && rotates:
-		return usagef("capture: -C and -G begin new files, and -w - is none")
+		return remedy.Usagef("capture: -C and -G begin new files, and -w - is none")
 	case o.files > 0 && !rotates:
-		return usagef("capture: -W is how many files to keep; want -C or -G with it")
+		return remedy.Usagef("capture: -W is how many files to keep; want -C or -G with it")
 	}
 	return nil
 }
@@ -99,7 +100,7 @@ func runCapture(ctx context.Context, e *env, o captureOptions) (err error) {
 		return err
 	}
 	if o.file == "-" && isTerminal(e.stdout) {
-		return &usageError{msg: "capture: -w -: stdout is a terminal", remedy: "pipe it on: catflap capture -w - | wireshark -k -i -"}
+		return &remedy.UsageError{Msg: "capture: -w -: stdout is a terminal", Remedy: "pipe it on: catflap capture -w - | wireshark -k -i -"}
 	}
 	cl, err := e.client()
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/internal/packet"
 	"github.com/catflap/catflap/stack"
 )
@@ -105,7 +106,7 @@ func (p *exprParser) unexpected() error {
 	if len(p.words) > 0 {
 		msg = fmt.Sprintf("%s: %q at column %d of %q", p.command, p.words[0].text, p.words[0].at+1, p.input)
 	}
-	return &usageError{msg: msg, remedy: "here could stand: " + strings.Join(p.want, ", ")}
+	return &remedy.UsageError{Msg: msg, Remedy: "here could stand: " + strings.Join(p.want, ", ")}
 }
 
 // expression = factor { ("and" | "or") factor }, from left to right: pcap-filter(7).

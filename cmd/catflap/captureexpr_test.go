@@ -10,6 +10,7 @@ import (
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/internal/packet"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun/capture"
@@ -102,8 +103,8 @@ func TestExpressionErrors(t *testing.T) {
 		{"src", `at the end of "src"`, "ADDRESS"},
 	} {
 		_, err := parseExpression("tcpdump", []string{tt.expr})
-		var u *usageError
-		if !errors.As(err, &u) || !strings.Contains(u.msg, tt.msg) || !strings.Contains(u.remedy, tt.remedy) {
+		var u *remedy.UsageError
+		if !errors.As(err, &u) || !strings.Contains(u.Msg, tt.msg) || !strings.Contains(u.Remedy, tt.remedy) {
 			t.Errorf("%q: %v (%+v), want %q and %q", tt.expr, err, u, tt.msg, tt.remedy)
 		}
 	}

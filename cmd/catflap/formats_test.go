@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/catflap/catflap/app/control"
+	"github.com/catflap/catflap/cmd/catflap/internal/words"
 	"github.com/catflap/catflap/stack"
 )
 
@@ -414,7 +415,7 @@ func TestRouteFilter(t *testing.T) {
 
 func TestIPAbbreviations(t *testing.T) {
 	for _, tc := range []struct {
-		from []choice
+		from []words.Choice
 		word string
 		want string
 	}{
@@ -423,7 +424,7 @@ func TestIPAbbreviations(t *testing.T) {
 		{routeVerbs, "s", "show"}, {routeVerbs, "g", "get"}, {routeVerbs, "a", "add"}, {routeVerbs, "ap", "append"}, {routeVerbs, "r", "replace"}, {routeVerbs, "del", "del"}, {routeVerbs, "flush", ""},
 		{ruleWords, "pref", "priority"}, {ruleWords, "prio", "priority"}, {ruleWords, "fr", ""}, {ruleWords, "t", "table"},
 	} {
-		if got := choose(tc.word, tc.from); got != tc.want {
+		if got := words.Choose(tc.word, tc.from); got != tc.want {
 			t.Errorf("%q means %q; want %q", tc.word, got, tc.want)
 		}
 	}

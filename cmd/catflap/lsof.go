@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/catflap/catflap/app/control"
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/stack"
 )
 
@@ -87,7 +88,7 @@ the exit status is 1 if nothing was found.`,
 }
 
 func lsofError(format string, args ...any) error {
-	return &usageError{msg: "lsof: " + fmt.Sprintf(format, args...), remedy: "see: catflap lsof --help"}
+	return &remedy.UsageError{Msg: "lsof: " + fmt.Sprintf(format, args...), Remedy: "see: catflap lsof --help"}
 }
 
 // parseLsof reads options as lsof does: letters combine, and a value follows its

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/catflap/catflap/app/control"
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/stack"
 )
 
@@ -40,7 +41,7 @@ printed as numbers: nothing is looked up in the DNS. Ports have the names of ` +
 				{interfaces, "-i", "interfaces", "catflap ip link show"},
 			} {
 				if o.set {
-					return &usageError{msg: fmt.Sprintf("netstat: %s: netstat lists sockets, not %s", o.flag, o.what), remedy: "use: " + o.use}
+					return &remedy.UsageError{Msg: fmt.Sprintf("netstat: %s: netstat lists sockets, not %s", o.flag, o.what), Remedy: "use: " + o.use}
 				}
 			}
 			cl, err := e.client()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/catflap/catflap/app/control"
 	"github.com/catflap/catflap/app/record"
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/internal/packet"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun/capture"
@@ -61,10 +62,10 @@ If packets come faster than they can be printed, some are missed, and their numb
 
 func tcpdump(ctx context.Context, e *env, o tcpdumpOptions) error {
 	if o.count < 0 {
-		return usagef("tcpdump: -c %d: want 0 or more", o.count)
+		return remedy.Usagef("tcpdump: -c %d: want 0 or more", o.count)
 	}
 	if o.stamp > 5 {
-		return usagef("tcpdump: -t: want it five times at most")
+		return remedy.Usagef("tcpdump: -t: want it five times at most")
 	}
 	want, err := parseExpression("tcpdump", o.expression)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/catflap/catflap/app/control"
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 )
 
 type topOptions struct {
@@ -62,10 +63,10 @@ const (
 
 func top(ctx context.Context, e *env, o topOptions) error {
 	if math.IsNaN(o.delay) || o.delay < topMinDelay || o.delay > topMaxDelay {
-		return usagef("top: -d %v: want %v to %v seconds", o.delay, topMinDelay, topMaxDelay)
+		return remedy.Usagef("top: -d %v: want %v to %v seconds", o.delay, topMinDelay, topMaxDelay)
 	}
 	if !slices.Contains(topSorts, o.sort) {
-		return usagef("top: -s %q: want %s", o.sort, strings.Join(topSorts, ", "))
+		return remedy.Usagef("top: -s %q: want %s", o.sort, strings.Join(topSorts, ", "))
 	}
 	cl, err := e.client()
 	if err != nil {
