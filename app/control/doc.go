@@ -14,6 +14,7 @@
 //	GET            /v2/sockets
 //	GET            /v2/lookup/route  ?dst=&src=&iif=&oif=
 //	GET            /v2/lookup/socket ?network=&src=&dst=
+//	GET            /v2/lookup/packet ?network=&src=&dst=&iif=
 //	GET POST DELETE /v2/steering
 //	GET PUT DELETE /v2/netem
 //	POST DELETE    /v2/netem/rules

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/catflap/catflap/app/control"
+	"github.com/catflap/catflap/cmd/catflap/internal/clitest"
 	"github.com/catflap/catflap/internal/testenv"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun"
@@ -150,7 +151,7 @@ func TestBesideRealAddr(t *testing.T) {
 		}
 		return lines
 	}
-	equal(t, "ip addr", strings.Join(addresses(ours), ""), strings.Join(addresses(string(out)), ""))
+	clitest.Equal(t, "ip addr", strings.Join(addresses(ours), ""), strings.Join(addresses(string(out)), ""))
 }
 
 // TestBesideRealRouteGet asks the kernel and the stack for the routes of packets. Of the
@@ -209,6 +210,6 @@ func TestBesideRealRouteGet(t *testing.T) {
 			}
 			ours += got
 		}
-		equal(t, "ip route get "+l, ours, cut.ReplaceAllString(want[i], ""))
+		clitest.Equal(t, "ip route get "+l, ours, cut.ReplaceAllString(want[i], ""))
 	}
 }
