@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
