@@ -24,10 +24,6 @@ type link struct {
 	loopback bool
 	held     heldACKs    // inbound
 	delayed  delayedACKs // outbound
-
-	// Guarded by s.mu.
-	addrs []netip.Prefix
-	up    bool // its routes are in the tables
 }
 
 // dropCounters count packets that the routing policy database did not let
@@ -95,9 +91,9 @@ func (l *link) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stac
 	var ev *PacketEvent // nil: nobody follows, or it has been published
 	if l.s.events.on(PacketEvents) {
 		ev = l.s.packetIn(l, proto, pkt)
-		ev.Route, rt = l.s.explainRoute(q)
+		ev.Route, rt = l.s.db.Load().Explain(q)
 	} else {
-		_, rt = l.s.decide(q, nil)
+		_, rt = l.s.db.Load().Decide(q, nil)
 	}
 	drop := l.admit(proto, pkt, rt)
 	if ev != nil {
@@ -138,9 +134,9 @@ func (l *link) admit(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer,
 	case rt == nil:
 		l.s.drops.inNoRoutes.Add(1)
 		return "IP_INNOROUTES"
-	case martianReason(rt) != "":
+	case rt.Martian() != "":
 		l.s.drops.martian.Add(1)
-		return martianReason(rt)
+		return rt.Martian()
 	case rt.Type == Broadcast || rt.Type == Multicast:
 		if unicastOnly(proto, pkt) {
 			l.s.drops.notUnicast.Add(1)
@@ -239,9 +235,9 @@ func (l *link) dispose(pkt *stack.PacketBuffer) bool {
 		ev, g = l.s.packetOut(l, pkt)
 	}
 	if ev != nil {
-		ev.Route, rt = l.s.explainRoute(q)
+		ev.Route, rt = l.s.db.Load().Explain(q)
 	} else {
-		_, rt = l.s.decide(q, nil)
+		_, rt = l.s.db.Load().Decide(q, nil)
 	}
 	drop := ""
 	switch {
@@ -252,7 +248,7 @@ func (l *link) dispose(pkt *stack.PacketBuffer) bool {
 			l.s.drops.outNoRoutes.Add(1)
 			drop = "IP_OUTNOROUTES"
 		}
-	case rt.Type.errno() != nil:
+	case rt.Err() != nil:
 		drop = l.s.drops.drop(rt.Type)
 	case rt.Type == Local:
 		l.s.events.publishPacket(ev, "")
