@@ -210,6 +210,15 @@ func (c *Client) LookupSocket(ctx context.Context, t stack.FourTuple) (*stack.So
 	return do[*stack.SocketLookup](ctx, c, http.MethodGet, "/lookup/socket", q, nil)
 }
 
+// LookupPacket asks what would become of a packet: stack.LookupPacket.
+func (c *Client) LookupPacket(ctx context.Context, t stack.FourTuple, iif string) (*stack.PacketLookup, error) {
+	q := url.Values{"network": {t.Network}, "src": {t.Src.String()}, "dst": {t.Dst.String()}}
+	if iif != "" {
+		q.Set("iif", iif)
+	}
+	return do[*stack.PacketLookup](ctx, c, http.MethodGet, "/lookup/packet", q, nil)
+}
+
 // Steering lists the steering rules.
 func (c *Client) Steering(ctx context.Context) ([]stack.SteerRule, error) {
 	return do[[]stack.SteerRule](ctx, c, http.MethodGet, "/steering", nil, nil)

@@ -114,6 +114,11 @@ func TestRoundTrip(t *testing.T) {
 	lookup, err := c.LookupSocket(ctx, tuple)
 	must("LookupSocket", err)
 	same(t, "socket lookup", lookup, s.LookupSocket(tuple))
+	whole, err := c.LookupPacket(ctx, tuple, "")
+	must("LookupPacket", err)
+	if got, want := whole.Text(), s.LookupPacket(tuple, "").Text(); got != want {
+		t.Errorf("packet lookup over the wire\n got %s\nwant %s", got, want)
+	}
 	if !strings.Contains(lookup.Answer, "steered") {
 		t.Errorf("the steering rule did not decide: %s", lookup.Answer)
 	}
@@ -228,6 +233,7 @@ func TestBadRequests(t *testing.T) {
 		{"GET", "/v1/lookup/route?dst=10.9.0.2&src=::1", "", 400, "families"},
 		{"GET", "/v1/lookup/socket?network=icmp", "", 400, "icmp"},
 		{"GET", "/v1/lookup/socket?network=tcp&src=1.2.3.4:5&dst=here", "", 400, "here"},
+		{"GET", "/v1/lookup/packet?network=tcp&src=1.2.3.4:5&dst=[::1]:6", "", 400, "families"},
 		{"GET", "/v1/events?kinds=calls,noise", "", 400, "noise"},
 		{"GET", "/v1/events?snap=65536", "", 400, "65536"},
 		{"GET", "/v1/events?snap=none", "", 400, "none"},

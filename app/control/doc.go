@@ -13,6 +13,7 @@
 //	GET            /v1/sockets
 //	GET            /v1/lookup/route  ?dst=&src=&iif=&oif=
 //	GET            /v1/lookup/socket ?network=&src=&dst=
+//	GET            /v1/lookup/packet ?network=&src=&dst=&iif=
 //	GET POST DELETE /v1/steering
 //	GET PUT DELETE /v1/netem
 //	POST DELETE    /v1/netem/rules

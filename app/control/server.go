@@ -129,6 +129,7 @@ func (s *Server) handler() http.Handler {
 	answer("GET /sockets", func(*http.Request) (any, error) { return list(s.stack.Sockets()), nil })
 	answer("GET /lookup/route", s.lookupRoute)
 	answer("GET /lookup/socket", s.lookupSocket)
+	answer("GET /lookup/packet", s.lookupPacket)
 	answer("GET /steering", func(*http.Request) (any, error) { return list(s.stack.Steering()), nil })
 	answer("POST /steering", change(s.stack.AddSteering))
 	answer("DELETE /steering", change(s.stack.DelSteering))
@@ -313,10 +314,25 @@ func (s *Server) lookupRoute(r *http.Request) (any, error) {
 }
 
 func (s *Server) lookupSocket(r *http.Request) (any, error) {
+	t, err := fourTuple(r.URL.Query())
+	if err != nil {
+		return nil, err
+	}
+	return s.stack.LookupSocket(t), nil
+}
+
+func (s *Server) lookupPacket(r *http.Request) (any, error) {
 	q := r.URL.Query()
-	t := stack.FourTuple{Network: q.Get("network")}
-	if t.Network != "tcp" && t.Network != "udp" {
-		return nil, badRequest("network %q: want tcp or udp", t.Network)
+	t, err := fourTuple(q)
+	if err != nil {
+		return nil, err
+	}
+	return s.stack.LookupPacket(t, q.Get("iif")), nil
+}
+
+func fourTuple(q url.Values) (t stack.FourTuple, err error) {
+	if t.Network = q.Get("network"); t.Network != "tcp" && t.Network != "udp" {
+		return t, badRequest("network %q: want tcp or udp", t.Network)
 	}
 	for _, a := range []struct {
 		name string
@@ -324,12 +340,12 @@ func (s *Server) lookupSocket(r *http.Request) (any, error) {
 	}{{"src", &t.Src}, {"dst", &t.Dst}} {
 		ap, err := netip.ParseAddrPort(q.Get(a.name))
 		if err != nil {
-			return nil, badRequest("%s %q: want ADDRESS:PORT", a.name, q.Get(a.name))
+			return t, badRequest("%s %q: want ADDRESS:PORT", a.name, q.Get(a.name))
 		}
 		*a.to = ap
 	}
 	if t.Src.Addr().Unmap().Is4() != t.Dst.Addr().Unmap().Is4() {
-		return nil, badRequest("from %s to %s: of different families", t.Src, t.Dst)
+		return t, badRequest("from %s to %s: of different families", t.Src, t.Dst)
 	}
-	return s.stack.LookupSocket(t), nil
+	return t, nil
 }

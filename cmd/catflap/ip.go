@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/catflap/catflap/app/control"
+	"github.com/catflap/catflap/cmd/catflap/internal/words"
 	"github.com/catflap/catflap/stack"
 )
 
@@ -21,17 +22,17 @@ type ipCommand struct {
 	family stack.Family // 0: not given
 	json   bool
 	pretty bool
-	words
+	words.Words
 }
 
 // ipObjects are the objects of catflap ip, in iproute2's order, which decides what
 // an abbreviation means.
-var ipObjects = []choice{
-	{word: "address", abbrev: true},
-	{word: "route", abbrev: true},
-	{word: "rule", abbrev: true},
-	{word: "link", abbrev: true},
-	{word: "help", abbrev: true},
+var ipObjects = []words.Choice{
+	{Word: "address", Abbrev: true},
+	{Word: "route", Abbrev: true},
+	{Word: "rule", Abbrev: true},
+	{Word: "link", Abbrev: true},
+	{Word: "help", Abbrev: true},
 }
 
 func newIP(e *env) *cobra.Command {
@@ -61,7 +62,7 @@ JSON, -p with it breaks the JSON into lines. Addresses are never looked up in th
   catflap ip route add local 192.0.2.0/24 dev cat0`,
 		DisableFlagParsing: true, // iproute2's options are words with one dash
 		RunE: func(c *cobra.Command, args []string) error {
-			ip := &ipCommand{env: e, ctx: c.Context(), words: words{command: "ip"}}
+			ip := &ipCommand{env: e, ctx: c.Context(), Words: words.Words{Command: "ip"}}
 			help, err := ip.options(args)
 			if err != nil {
 				return err
@@ -69,11 +70,11 @@ JSON, -p with it breaks the JSON into lines. Addresses are never looked up in th
 			if help {
 				return c.Help()
 			}
-			if !ip.more() {
-				return ip.errorf("no object; want %s", oneOf(ipObjects))
+			if !ip.More() {
+				return ip.Errorf("no object; want %s", words.OneOf(ipObjects))
 			}
-			word := ip.next()
-			object := choose(word, ipObjects)
+			word := ip.Next()
+			object := words.Choose(word, ipObjects)
 			if object == "help" {
 				return c.Help()
 			}
@@ -90,7 +91,7 @@ JSON, -p with it breaks the JSON into lines. Addresses are never looked up in th
 			case "link":
 				return ip.link()
 			}
-			return ip.unexpected(word, oneOf(ipObjects))
+			return ip.Unexpected(word, words.OneOf(ipObjects))
 		},
 	}
 }
@@ -99,9 +100,9 @@ JSON, -p with it breaks the JSON into lines. Addresses are never looked up in th
 // prefix of those with names.
 func (ip *ipCommand) options(args []string) (help bool, err error) {
 	ip.json = ip.env.json
-	named := []choice{
-		{word: "json", abbrev: true}, {word: "pretty", abbrev: true}, {word: "family", abbrev: true},
-		{word: "control"}, {word: "verbose"}, {word: "v", means: "verbose"}, {word: "help", abbrev: true}, {word: "4"}, {word: "6"},
+	named := []words.Choice{
+		{Word: "json", Abbrev: true}, {Word: "pretty", Abbrev: true}, {Word: "family", Abbrev: true},
+		{Word: "control"}, {Word: "verbose"}, {Word: "v", Means: "verbose"}, {Word: "help", Abbrev: true}, {Word: "4"}, {Word: "6"},
 	}
 	// Global options may also stand behind, as with every command of catflap.
 	var rest []string
@@ -113,10 +114,10 @@ func (ip *ipCommand) options(args []string) (help bool, err error) {
 			continue
 		}
 		name, value, hasValue := strings.Cut(strings.TrimLeft(arg, "-"), "=")
-		option := choose(name, named)
+		option := words.Choose(name, named)
 		if option == "control" || option == "family" {
 			if !hasValue && len(args) == 0 {
-				return false, ip.errorf("%s: a value is missing", arg)
+				return false, ip.Errorf("%s: a value is missing", arg)
 			}
 			if !hasValue {
 				value, args = args[0], args[1:]
@@ -138,7 +139,7 @@ func (ip *ipCommand) options(args []string) (help bool, err error) {
 			case "inet6":
 				ip.family = stack.IPv6
 			default:
-				return false, ip.bad(arg, value, "inet or inet6")
+				return false, ip.Bad(arg, value, "inet or inet6")
 			}
 		case "control":
 			ip.control = value
@@ -147,25 +148,25 @@ func (ip *ipCommand) options(args []string) (help bool, err error) {
 		case "help":
 			return true, nil
 		default:
-			return false, ip.errorf("unknown option %q; want -4, -6, -j, -p, --control PATH, --help", arg)
+			return false, ip.Errorf("unknown option %q; want -4, -6, -j, -p, --control PATH, --help", arg)
 		}
 	}
-	ip.rest = rest
+	ip.Rest = rest
 	return false, nil
 }
 
 // verb takes the command word of an object; show if there is none.
-func (ip *ipCommand) verb(object string, from []choice) (string, error) {
-	ip.command = "ip " + object
-	if !ip.more() {
+func (ip *ipCommand) verb(object string, from []words.Choice) (string, error) {
+	ip.Command = "ip " + object
+	if !ip.More() {
 		return "show", nil
 	}
-	word := ip.next()
-	v := choose(word, from)
+	word := ip.Next()
+	v := words.Choose(word, from)
 	if v == "" {
-		return "", ip.unexpected(word, oneOf(from))
+		return "", ip.Unexpected(word, words.OneOf(from))
 	}
-	ip.command += " " + v
+	ip.Command += " " + v
 	return v, nil
 }
 
@@ -186,7 +187,7 @@ func (ip *ipCommand) failed(err error) error {
 	if err == nil || errors.As(err, &refused) {
 		return err
 	}
-	return fmt.Errorf("%s: %w", ip.command, err)
+	return fmt.Errorf("%s: %w", ip.Command, err)
 }
 
 // families are the families that a list shows: the one that was asked for, or def.
@@ -206,7 +207,7 @@ func familyOf(a netip.Addr) stack.Family {
 
 // addr reads the address after key.
 func (ip *ipCommand) addr(key string) (netip.Addr, error) {
-	s, err := ip.value(key, "an address")
+	s, err := ip.Value(key, "an address")
 	if err != nil {
 		return netip.Addr{}, err
 	}
@@ -217,9 +218,9 @@ func (ip *ipCommand) parseAddr(key, s string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(s)
 	switch {
 	case err != nil || a.Zone() != "":
-		return a, ip.bad(key, s, "an IPv4 or IPv6 address")
+		return a, ip.Bad(key, s, "an IPv4 or IPv6 address")
 	case ip.family != 0 && familyOf(a) != ip.family:
-		return a, ip.bad(key, s, fmt.Sprintf("an %s address", ip.family))
+		return a, ip.Bad(key, s, fmt.Sprintf("an %s address", ip.family))
 	}
 	return a, nil
 }
@@ -242,9 +243,9 @@ func (ip *ipCommand) parsePrefix(key, s string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(s)
 	switch {
 	case err != nil:
-		return p, ip.bad(key, s, "a prefix such as 192.0.2.0/24, an address, or default")
+		return p, ip.Bad(key, s, "a prefix such as 192.0.2.0/24, an address, or default")
 	case ip.family != 0 && familyOf(p.Addr()) != ip.family:
-		return p, ip.bad(key, s, fmt.Sprintf("an %s prefix", ip.family))
+		return p, ip.Bad(key, s, fmt.Sprintf("an %s prefix", ip.family))
 	}
 	return p, nil
 }
@@ -253,20 +254,20 @@ func (ip *ipCommand) parsePrefix(key, s string) (netip.Prefix, error) {
 func (ip *ipCommand) network(key, s string) (netip.Prefix, error) {
 	p, err := ip.parsePrefix(key, s)
 	if err == nil && p != p.Masked() {
-		return p, ip.errorf("%s %q: has bits of a host; the prefix is %s", key, s, p.Masked())
+		return p, ip.Errorf("%s %q: has bits of a host; the prefix is %s", key, s, p.Masked())
 	}
 	return p, err
 }
 
 // tableID reads the table after key.
 func (ip *ipCommand) tableID(key string) (stack.TableID, error) {
-	s, err := ip.value(key, "local, main, default or a number")
+	s, err := ip.Value(key, "local, main, default or a number")
 	if err != nil {
 		return 0, err
 	}
 	t, err := stack.ParseTable(s)
 	if err != nil {
-		return 0, ip.bad(key, s, "local, main, default or a number from 1 to 4294967295")
+		return 0, ip.Bad(key, s, "local, main, default or a number from 1 to 4294967295")
 	}
 	return t, nil
 }

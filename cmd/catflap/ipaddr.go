@@ -6,16 +6,18 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
+	"github.com/catflap/catflap/cmd/catflap/internal/words"
 	"github.com/catflap/catflap/stack"
 )
 
-var addrVerbs = []choice{
-	{word: "add", abbrev: true}, {word: "delete", abbrev: true, means: "del"}, {word: "del"},
-	{word: "show", abbrev: true}, {word: "lst", abbrev: true, means: "show"}, {word: "list", abbrev: true, means: "show"},
+var addrVerbs = []words.Choice{
+	{Word: "add", Abbrev: true}, {Word: "delete", Abbrev: true, Means: "del"}, {Word: "del"},
+	{Word: "show", Abbrev: true}, {Word: "lst", Abbrev: true, Means: "show"}, {Word: "list", Abbrev: true, Means: "show"},
 }
 
-var linkVerbs = []choice{
-	{word: "show", abbrev: true}, {word: "lst", abbrev: true, means: "show"}, {word: "list", abbrev: true, means: "show"},
+var linkVerbs = []words.Choice{
+	{Word: "show", Abbrev: true}, {Word: "lst", Abbrev: true, Means: "show"}, {Word: "list", Abbrev: true, Means: "show"},
 }
 
 func (ip *ipCommand) address() error {
@@ -28,19 +30,19 @@ func (ip *ipCommand) address() error {
 	}
 	var p netip.Prefix
 	var dev string
-	words := []choice{{word: "dev"}, {word: "local", abbrev: true}}
-	for ip.more() {
-		word := ip.next()
-		switch choose(word, words) {
+	keywords := []words.Choice{{Word: "dev"}, {Word: "local", Abbrev: true}}
+	for ip.More() {
+		word := ip.Next()
+		switch words.Choose(word, keywords) {
 		case "dev":
-			dev, err = ip.value(word, "the name of a device")
+			dev, err = ip.Value(word, "the name of a device")
 		case "local":
-			if word, err = ip.value(word, "an address with a prefix length"); err == nil {
+			if word, err = ip.Value(word, "an address with a prefix length"); err == nil {
 				p, err = ip.parsePrefix("address", word)
 			}
 		default:
 			if p.IsValid() {
-				return ip.unexpected(word, "dev")
+				return ip.Unexpected(word, "dev")
 			}
 			p, err = ip.parsePrefix("address", word)
 		}
@@ -50,9 +52,9 @@ func (ip *ipCommand) address() error {
 	}
 	switch {
 	case !p.IsValid():
-		return ip.errorf("no address; want for example: %s 10.9.0.3/24 dev cat0", ip.command)
+		return ip.Errorf("no address; want for example: %s 10.9.0.3/24 dev cat0", ip.Command)
 	case dev == "":
-		return ip.errorf("no device; want for example: %s %s dev cat0", ip.command, p)
+		return ip.Errorf("no device; want for example: %s %s dev cat0", ip.Command, p)
 	}
 	if verb == "add" {
 		return ip.failed(ip.c.AddAddr(ip.ctx, dev, p))
@@ -80,22 +82,22 @@ func (ip *ipCommand) findLink(dev string) (stack.LinkInfo, error) {
 		}
 		names = append(names, l.Name)
 	}
-	return stack.LinkInfo{}, &remedyError{ip.failed(fmt.Errorf("device %q does not exist", dev)), "the devices of this stack are " + strings.Join(names, ", ")}
+	return stack.LinkInfo{}, remedy.With(ip.failed(fmt.Errorf("device %q does not exist", dev)), "the devices of this stack are "+strings.Join(names, ", "))
 }
 
 func (ip *ipCommand) linksShow(addrs bool) error {
 	var dev string
-	if ip.more() {
-		word := ip.next()
+	if ip.More() {
+		word := ip.Next()
 		if word == "dev" {
 			var err error
-			if word, err = ip.value(word, "the name of a device"); err != nil {
+			if word, err = ip.Value(word, "the name of a device"); err != nil {
 				return err
 			}
 		}
 		dev = word
 	}
-	if err := ip.end("nothing after the device"); err != nil {
+	if err := ip.End("nothing after the device"); err != nil {
 		return err
 	}
 	var links []stack.LinkInfo

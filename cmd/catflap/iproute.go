@@ -9,14 +9,16 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
+	"github.com/catflap/catflap/cmd/catflap/internal/words"
 	"github.com/catflap/catflap/stack"
 )
 
 // routeVerbs are in iproute2's order: "s" is show, "a" is add, "d" is delete.
-var routeVerbs = []choice{
-	{word: "list", abbrev: true, means: "show"}, {word: "show", abbrev: true}, {word: "lst", abbrev: true, means: "show"},
-	{word: "get", abbrev: true}, {word: "add", abbrev: true}, {word: "replace", abbrev: true}, {word: "append", abbrev: true},
-	{word: "delete", abbrev: true, means: "del"}, {word: "del"},
+var routeVerbs = []words.Choice{
+	{Word: "list", Abbrev: true, Means: "show"}, {Word: "show", Abbrev: true}, {Word: "lst", Abbrev: true, Means: "show"},
+	{Word: "get", Abbrev: true}, {Word: "add", Abbrev: true}, {Word: "replace", Abbrev: true}, {Word: "append", Abbrev: true},
+	{Word: "delete", Abbrev: true, Means: "del"}, {Word: "del"},
 }
 
 func (ip *ipCommand) route() error {
@@ -41,15 +43,15 @@ func (ip *ipCommand) route() error {
 	}
 	err = ip.c.AddRoute(ip.ctx, rt)
 	if errors.Is(err, syscall.EEXIST) {
-		return &remedyError{ip.failed(err), "give it another metric, or use: catflap ip route replace"}
+		return remedy.With(ip.failed(err), "give it another metric, or use: catflap ip route replace")
 	}
 	return ip.failed(err)
 }
 
-var routeWords = []choice{
-	{word: "via"}, {word: "dev"}, {word: "oif", means: "dev"}, {word: "src"},
-	{word: "metric", abbrev: true}, {word: "priority", abbrev: true, means: "metric"}, {word: "preference", abbrev: true, means: "metric"},
-	{word: "scope"}, {word: "protocol", abbrev: true}, {word: "table", abbrev: true}, {word: "to"},
+var routeWords = []words.Choice{
+	{Word: "via"}, {Word: "dev"}, {Word: "oif", Means: "dev"}, {Word: "src"},
+	{Word: "metric", Abbrev: true}, {Word: "priority", Abbrev: true, Means: "metric"}, {Word: "preference", Abbrev: true, Means: "metric"},
+	{Word: "scope"}, {Word: "protocol", Abbrev: true}, {Word: "table", Abbrev: true}, {Word: "to"},
 }
 
 // routeGiven says what the command line said of a route, beside its values.
@@ -58,20 +60,20 @@ type routeGiven struct{ kind, table bool }
 // parseRoute reads [TYPE] PREFIX and the keywords of a route.
 func (ip *ipCommand) parseRoute() (rt stack.Route, given routeGiven, err error) {
 	var dst string // read at the end, when the family is known
-	for ip.more() {
-		word := ip.next()
-		switch key := choose(word, routeWords); key {
+	for ip.More() {
+		word := ip.Next()
+		switch key := words.Choose(word, routeWords); key {
 		case "":
 			if t, ok := stack.ParseRouteType(word); ok && !given.kind && dst == "" {
 				rt.Type, given.kind = t, true
 				break
 			}
 			if dst != "" {
-				return rt, given, ip.unexpected(word, oneOf(routeWords))
+				return rt, given, ip.Unexpected(word, words.OneOf(routeWords))
 			}
 			dst = word
 		case "to":
-			if dst, err = ip.value(word, "a prefix"); err != nil {
+			if dst, err = ip.Value(word, "a prefix"); err != nil {
 				return rt, given, err
 			}
 		default:
@@ -82,7 +84,7 @@ func (ip *ipCommand) parseRoute() (rt stack.Route, given routeGiven, err error) 
 		}
 	}
 	if dst == "" {
-		return rt, given, ip.errorf("no prefix; want for example: %s local 192.0.2.0/24 dev cat0", ip.command)
+		return rt, given, ip.Errorf("no prefix; want for example: %s local 192.0.2.0/24 dev cat0", ip.Command)
 	}
 	if rt.Dst, err = ip.network("prefix", dst); err != nil {
 		return rt, given, err
@@ -111,7 +113,7 @@ func (ip *ipCommand) routeWord(key, word string, rt *stack.Route) (err error) {
 		"dev": "the name of a device", "metric": "a number from 0 to 4294967295",
 		"scope": "global, site, link, host, nowhere or a number", "protocol": "kernel, boot, static or a number",
 	}[key]
-	s, err := ip.value(word, want)
+	s, err := ip.Value(word, want)
 	if err != nil {
 		return err
 	}
@@ -129,7 +131,7 @@ func (ip *ipCommand) routeWord(key, word string, rt *stack.Route) (err error) {
 		rt.Protocol, ok = stack.ParseRouteProtocol(s)
 	}
 	if !ok {
-		return ip.bad(word, s, want)
+		return ip.Bad(word, s, want)
 	}
 	return nil
 }
@@ -195,15 +197,15 @@ func (f *routeFilter) want(r stack.Route) bool {
 		(!f.via.IsValid() || f.via == r.Gateway) && (!f.src.IsValid() || f.src == r.PrefSrc)
 }
 
-var routeFilterWords = []choice{
-	{word: "table", abbrev: true}, {word: "protocol", abbrev: true}, {word: "scope", abbrev: true}, {word: "type", abbrev: true},
-	{word: "dev"}, {word: "oif", means: "dev"}, {word: "via"}, {word: "src"}, {word: "root", abbrev: true}, {word: "match", abbrev: true}, {word: "exact", abbrev: true},
-	{word: "to", abbrev: true},
+var routeFilterWords = []words.Choice{
+	{Word: "table", Abbrev: true}, {Word: "protocol", Abbrev: true}, {Word: "scope", Abbrev: true}, {Word: "type", Abbrev: true},
+	{Word: "dev"}, {Word: "oif", Means: "dev"}, {Word: "via"}, {Word: "src"}, {Word: "root", Abbrev: true}, {Word: "match", Abbrev: true}, {Word: "exact", Abbrev: true},
+	{Word: "to", Abbrev: true},
 }
 
 func (ip *ipCommand) routeShow() error {
 	f := routeFilter{table: stack.TableMain}
-	for ip.more() {
+	for ip.More() {
 		if err := ip.routeFilterWord(&f); err != nil {
 			return err
 		}
@@ -237,12 +239,12 @@ func (ip *ipCommand) routeShow() error {
 }
 
 func (ip *ipCommand) routeFilterWord(f *routeFilter) (err error) {
-	word := ip.next()
-	key := choose(word, routeFilterWords)
+	word := ip.Next()
+	key := words.Choose(word, routeFilterWords)
 	switch key {
 	case "table":
-		if ip.more() && ip.rest[0] == "all" {
-			ip.next()
+		if ip.More() && ip.Rest[0] == "all" {
+			ip.Next()
 			f.table = 0
 			return nil
 		}
@@ -256,7 +258,7 @@ func (ip *ipCommand) routeFilterWord(f *routeFilter) (err error) {
 		return err
 	case "":
 		if f.prefix, err = ip.parsePrefix("prefix", word); err != nil {
-			return ip.unexpected(word, oneOf(routeFilterWords)+" or a prefix")
+			return ip.Unexpected(word, words.OneOf(routeFilterWords)+" or a prefix")
 		}
 		return nil
 	}
@@ -267,7 +269,7 @@ func (ip *ipCommand) routeFilterWord(f *routeFilter) (err error) {
 	if want == "" {
 		want = "a prefix"
 	}
-	s, err := ip.value(word, want)
+	s, err := ip.Value(word, want)
 	if err != nil {
 		return err
 	}
@@ -290,7 +292,7 @@ func (ip *ipCommand) routeFilterWord(f *routeFilter) (err error) {
 		return err
 	}
 	if !ok {
-		return ip.bad(word, s, want)
+		return ip.Bad(word, s, want)
 	}
 	return nil
 }
@@ -396,28 +398,28 @@ func (l *routeLine) object() (o object) {
 	return o
 }
 
-var routeGetWords = []choice{
-	{word: "to", abbrev: true}, {word: "from", abbrev: true}, {word: "iif"}, {word: "oif"}, {word: "dev", means: "oif"},
+var routeGetWords = []words.Choice{
+	{Word: "to", Abbrev: true}, {Word: "from", Abbrev: true}, {Word: "iif"}, {Word: "oif"}, {Word: "dev", Means: "oif"},
 }
 
 // routeGet asks for one packet's route.
 func (ip *ipCommand) routeGet() error {
 	var q stack.RouteQuery
-	for ip.more() {
-		word := ip.next()
+	for ip.More() {
+		word := ip.Next()
 		var err error
-		switch choose(word, routeGetWords) {
+		switch words.Choose(word, routeGetWords) {
 		case "from":
 			q.Src, err = ip.addr(word)
 		case "iif":
-			q.IIF, err = ip.value(word, "the name of a device")
+			q.IIF, err = ip.Value(word, "the name of a device")
 		case "oif":
-			q.OIF, err = ip.value(word, "the name of a device")
+			q.OIF, err = ip.Value(word, "the name of a device")
 		case "to":
 			q.Dst, err = ip.addr(word)
 		default:
 			if q.Dst.IsValid() {
-				return ip.unexpected(word, oneOf(routeGetWords))
+				return ip.Unexpected(word, words.OneOf(routeGetWords))
 			}
 			q.Dst, err = ip.parseAddr("address", word)
 		}
@@ -427,9 +429,9 @@ func (ip *ipCommand) routeGet() error {
 	}
 	switch {
 	case !q.Dst.IsValid():
-		return ip.errorf("no address; want for example: ip route get 192.0.2.77")
+		return ip.Errorf("no address; want for example: ip route get 192.0.2.77")
 	case q.Src.IsValid() && q.Src.Is4() != q.Dst.Is4():
-		return ip.bad("from", q.Src.String(), "an address of the same family as "+q.Dst.String())
+		return ip.Bad("from", q.Src.String(), "an address of the same family as "+q.Dst.String())
 	}
 	for _, dev := range []string{q.IIF, q.OIF} {
 		if dev != "" {
@@ -443,7 +445,7 @@ func (ip *ipCommand) routeGet() error {
 		return ip.failed(err)
 	}
 	if why := refusal(l.Route); why != "" {
-		return &remedyError{ip.failed(fmt.Errorf("%s: %s", q.Dst, why)), "what was tried: catflap lookup tcp SRC:PORT " + netip.AddrPortFrom(q.Dst, 80).String()}
+		return remedy.With(ip.failed(fmt.Errorf("%s: %s", q.Dst, why)), "what was tried: catflap lookup tcp SRC:PORT "+netip.AddrPortFrom(q.Dst, 80).String())
 	}
 	line, err := ip.answer(q, l.Route)
 	if err != nil {

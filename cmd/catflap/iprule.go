@@ -5,12 +5,13 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/catflap/catflap/cmd/catflap/internal/words"
 	"github.com/catflap/catflap/stack"
 )
 
-var ruleVerbs = []choice{
-	{word: "list", abbrev: true, means: "show"}, {word: "lst", abbrev: true, means: "show"}, {word: "show", abbrev: true},
-	{word: "add", abbrev: true}, {word: "delete", abbrev: true, means: "del"}, {word: "del"},
+var ruleVerbs = []words.Choice{
+	{Word: "list", Abbrev: true, Means: "show"}, {Word: "lst", Abbrev: true, Means: "show"}, {Word: "show", Abbrev: true},
+	{Word: "add", Abbrev: true}, {Word: "delete", Abbrev: true, Means: "del"}, {Word: "del"},
 }
 
 func (ip *ipCommand) rule() error {
@@ -21,8 +22,8 @@ func (ip *ipCommand) rule() error {
 	if verb == "show" {
 		return ip.ruleShow()
 	}
-	if verb == "del" && !ip.more() {
-		return ip.errorf("want the rule to delete, such as priority 100")
+	if verb == "del" && !ip.More() {
+		return ip.Errorf("want the rule to delete, such as priority 100")
 	}
 	r, given, err := ip.parseRule()
 	if err != nil {
@@ -48,7 +49,7 @@ func (ip *ipCommand) rule() error {
 }
 
 func (ip *ipCommand) ruleShow() error {
-	if err := ip.end("nothing after show"); err != nil {
+	if err := ip.End("nothing after show"); err != nil {
 		return err
 	}
 	var text strings.Builder
@@ -99,11 +100,11 @@ func ruleObject(r stack.Rule) (o object) {
 	return o
 }
 
-var ruleWords = []choice{
-	{word: "not"}, {word: "from"}, {word: "to"},
-	{word: "preference", abbrev: true, means: "priority"}, {word: "order", abbrev: true, means: "priority"}, {word: "priority", abbrev: true},
-	{word: "table", abbrev: true}, {word: "lookup", means: "table"}, {word: "iif"}, {word: "dev", means: "iif"}, {word: "oif"},
-	{word: "type", abbrev: true},
+var ruleWords = []words.Choice{
+	{Word: "not"}, {Word: "from"}, {Word: "to"},
+	{Word: "preference", Abbrev: true, Means: "priority"}, {Word: "order", Abbrev: true, Means: "priority"}, {Word: "priority", Abbrev: true},
+	{Word: "table", Abbrev: true}, {Word: "lookup", Means: "table"}, {Word: "iif"}, {Word: "dev", Means: "iif"}, {Word: "oif"},
+	{Word: "type", Abbrev: true},
 }
 
 // ruleGiven says which features of a rule the command line named.
@@ -119,9 +120,9 @@ func (g ruleGiven) match(r, o stack.Rule) bool {
 // parseRule reads the selectors and the action of a rule.
 func (ip *ipCommand) parseRule() (r stack.Rule, given ruleGiven, err error) {
 	r.Family = ip.family
-	for ip.more() {
-		word := ip.next()
-		key := choose(word, ruleWords)
+	for ip.More() {
+		word := ip.Next()
+		key := words.Choose(word, ruleWords)
 		switch key {
 		case "not":
 			r.Not, given.not = true, true
@@ -137,13 +138,13 @@ func (ip *ipCommand) parseRule() (r stack.Rule, given ruleGiven, err error) {
 				ip.family = familyOf(p.Addr())
 			}
 		case "priority":
-			s, err := ip.value(word, "a number")
+			s, err := ip.Value(word, "a number")
 			if err != nil {
 				return r, given, err
 			}
 			n, err := strconv.ParseUint(s, 0, 32)
 			if err != nil {
-				return r, given, ip.bad(word, s, "a number from 0 to 4294967295")
+				return r, given, ip.Bad(word, s, "a number from 0 to 4294967295")
 			}
 			r.Priority, given.priority = uint32(n), true
 		case "table":
@@ -152,7 +153,7 @@ func (ip *ipCommand) parseRule() (r stack.Rule, given ruleGiven, err error) {
 			}
 			given.action = true
 		case "iif", "oif":
-			s, err := ip.value(word, "the name of a device")
+			s, err := ip.Value(word, "the name of a device")
 			if err != nil {
 				return r, given, err
 			}
@@ -163,13 +164,13 @@ func (ip *ipCommand) parseRule() (r stack.Rule, given ruleGiven, err error) {
 			}
 		default:
 			if key == "type" {
-				if word, err = ip.value(word, "unreachable, prohibit or blackhole"); err != nil {
+				if word, err = ip.Value(word, "unreachable, prohibit or blackhole"); err != nil {
 					return r, given, err
 				}
 			}
 			a, ok := stack.ParseRuleAction(word)
 			if !ok || a == stack.ActionLookup {
-				return r, given, ip.unexpected(word, oneOf(ruleWords)+", unreachable, prohibit, blackhole")
+				return r, given, ip.Unexpected(word, words.OneOf(ruleWords)+", unreachable, prohibit, blackhole")
 			}
 			r.Action, given.action = a, true
 		}
@@ -185,7 +186,7 @@ func (ip *ipCommand) parseRule() (r stack.Rule, given ruleGiven, err error) {
 
 // selector reads the prefix of a selector; the zero Prefix for "all".
 func (ip *ipCommand) selector(key string) (netip.Prefix, error) {
-	s, err := ip.value(key, "a prefix or all")
+	s, err := ip.Value(key, "a prefix or all")
 	if err != nil {
 		return netip.Prefix{}, err
 	}

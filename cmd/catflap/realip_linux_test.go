@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/catflap/catflap/app/control"
+	"github.com/catflap/catflap/cmd/catflap/internal/clitest"
 	"github.com/catflap/catflap/internal/testenv"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun"
@@ -139,5 +140,5 @@ func TestBesideRealAddr(t *testing.T) {
 		}
 		return lines
 	}
-	equal(t, "ip addr", strings.Join(addresses(ours), ""), strings.Join(addresses(string(out)), ""))
+	clitest.Equal(t, "ip addr", strings.Join(addresses(ours), ""), strings.Join(addresses(string(out)), ""))
 }
