@@ -41,16 +41,24 @@ func routeAdd(ip string, rt Route) ipStep {
 	return ipStep{"route add " + ip, func(s *Stack) error { return s.AddRoute(rt) }}
 }
 
-func routeDel(ip string, rt Route) ipStep {
-	return ipStep{"route del " + ip, func(s *Stack) error { return s.DelRoute(rt) }}
+func routeReplace(ip string, rt Route) ipStep {
+	return ipStep{"route replace " + ip, func(s *Stack) error { return s.ReplaceRoute(rt) }}
+}
+
+func routeAppend(ip string, rt Route) ipStep {
+	return ipStep{"route append " + ip, func(s *Stack) error { return s.AppendRoute(rt) }}
+}
+
+func routeDel(ip string, m RouteMatch) ipStep {
+	return ipStep{"route del " + ip, func(s *Stack) error { return s.DelRoute(m) }}
 }
 
 func ruleAdd(ip string, r Rule) ipStep {
 	return ipStep{"rule add " + ip, func(s *Stack) error { return s.AddRule(r) }}
 }
 
-func ruleDel(ip string, r Rule) ipStep {
-	return ipStep{"rule del " + ip, func(s *Stack) error { return s.DelRule(r) }}
+func ruleDel(ip string, m RuleMatch) ipStep {
+	return ipStep{"rule del " + ip, func(s *Stack) error { return s.DelRule(m) }}
 }
 
 // TestTablesAsLinux makes the same changes here and in a fresh namespace of the
@@ -97,10 +105,10 @@ func TestTablesAsLinux(t *testing.T) {
 			routeAdd("198.21.0.0/16 dev cat0 proto static", Route{Dst: pfx("198.21.0.0/16"), Dev: "cat0", Protocol: ProtoStatic}),
 			routeAdd("198.21.0.0/16 dev cat1", Route{Dst: pfx("198.21.0.0/16"), Dev: "cat1"}),
 			routeAdd("198.21.0.0/17 dev cat1", Route{Dst: pfx("198.21.0.0/17"), Dev: "cat1"}),
-			routeDel("198.20.0.0/16", Route{Dst: pfx("198.20.0.0/16")}),
-			routeDel("198.20.0.0/16", Route{Dst: pfx("198.20.0.0/16")}),
-			routeDel("blackhole 198.51.101.0/24", Route{Type: Blackhole, Dst: pfx("198.51.101.0/24")}),
-			routeDel("198.21.0.0/16 dev cat1", Route{Dst: pfx("198.21.0.0/16"), Dev: "cat1"}),
+			routeDel("198.20.0.0/16", RouteMatch{Dst: pfx("198.20.0.0/16")}),
+			routeDel("198.20.0.0/16", RouteMatch{Dst: pfx("198.20.0.0/16")}),
+			routeDel("blackhole 198.51.101.0/24", RouteMatch{Type: new(Blackhole), Dst: pfx("198.51.101.0/24")}),
+			routeDel("198.21.0.0/16 dev cat1", RouteMatch{Dst: pfx("198.21.0.0/16"), Dev: "cat1"}),
 
 			routeAdd("default via fd00:9::1", Route{Dst: pfx("::/0"), Gateway: ip("fd00:9::1")}),
 			routeAdd("local 2001:db8:4::/48 dev cat0", Route{Type: Local, Dst: pfx("2001:db8:4::/48"), Dev: "cat0"}),
@@ -113,8 +121,62 @@ func TestTablesAsLinux(t *testing.T) {
 			routeAdd("blackhole 2001:db8:2::/48 metric 5", Route{Type: Blackhole, Dst: pfx("2001:db8:2::/48"), Metric: 5}),
 			routeAdd("throw 2001:db8:3::/48 table 100", Route{Type: Throw, Dst: pfx("2001:db8:3::/48"), Table: 100}),
 			routeAdd("prohibit 2001:db8:5::/48", Route{Type: Prohibit, Dst: pfx("2001:db8:5::/48")}),
-			routeDel("2001:db8:6::/48 dev cat1", Route{Dst: pfx("2001:db8:6::/48"), Dev: "cat1"}),
-			routeDel("prohibit 2001:db8:5::/48", Route{Type: Prohibit, Dst: pfx("2001:db8:5::/48")}),
+			routeDel("2001:db8:6::/48 dev cat1", RouteMatch{Dst: pfx("2001:db8:6::/48"), Dev: "cat1"}),
+			routeDel("prohibit 2001:db8:5::/48", RouteMatch{Type: new(Prohibit), Dst: pfx("2001:db8:5::/48")}),
+		}},
+		{"replacement", []ipStep{
+			addrAdd("10.9.0.2/24", "cat0"), addrAdd("fd00:9::2/64", "cat0"),
+			routeReplace("multicast 239.0.0.0/8 dev cat0", Route{Type: Multicast, Dst: pfx("239.0.0.0/8"), Dev: "cat0"}),
+			routeReplace("multicast 239.0.0.0/8 dev cat0", Route{Type: Multicast, Dst: pfx("239.0.0.0/8"), Dev: "cat0"}),
+			routeReplace("multicast ff05::/16 dev cat0", Route{Type: Multicast, Dst: pfx("ff05::/16"), Dev: "cat0"}),
+			routeReplace("multicast ff05::/16 dev cat0", Route{Type: Multicast, Dst: pfx("ff05::/16"), Dev: "cat0"}),
+			routeReplace("198.18.0.0/15 dev nocat", Route{Dst: pfx("198.18.0.0/15"), Dev: "nocat"}),
+			routeAdd("198.20.0.0/16 dev cat0", Route{Dst: pfx("198.20.0.0/16"), Dev: "cat0"}),
+			routeAdd("198.20.0.0/16 dev cat0 metric 7", Route{Dst: pfx("198.20.0.0/16"), Dev: "cat0", Metric: 7}),
+			routeReplace("198.20.0.0/16 dev cat1 metric 7", Route{Dst: pfx("198.20.0.0/16"), Dev: "cat1", Metric: 7}),
+			routeAppend("198.20.0.0/16 dev cat1", Route{Dst: pfx("198.20.0.0/16"), Dev: "cat1"}),
+			routeAppend("198.20.0.0/16 dev cat1", Route{Dst: pfx("198.20.0.0/16"), Dev: "cat1"}),
+			routeReplace("unreachable 198.20.0.0/16", Route{Type: Unreachable, Dst: pfx("198.20.0.0/16")}),
+			routeReplace("198.20.0.0/16 dev cat1", Route{Dst: pfx("198.20.0.0/16"), Dev: "cat1"}), // it is second
+			routeAdd("2001:db8:6::/48 dev cat0", Route{Dst: pfx("2001:db8:6::/48"), Dev: "cat0"}),
+			routeAppend("2001:db8:6::/48 dev cat1", Route{Dst: pfx("2001:db8:6::/48"), Dev: "cat1"}),
+			routeAppend("2001:db8:6::/48 dev cat1", Route{Dst: pfx("2001:db8:6::/48"), Dev: "cat1"}),
+			routeReplace("2001:db8:6::/48 via fd00:9::1", Route{Dst: pfx("2001:db8:6::/48"), Gateway: ip("fd00:9::1")}),
+		}},
+		{"deletion by some features", []ipStep{
+			addrAdd("10.9.0.2/24", "cat0"), addrAdd("fd00:9::2/64", "cat0"),
+			routeAdd("blackhole 198.20.0.0/16", Route{Type: Blackhole, Dst: pfx("198.20.0.0/16")}),
+			routeDel("unicast 198.20.0.0/16", RouteMatch{Type: new(Unicast), Dst: pfx("198.20.0.0/16")}),
+			routeDel("198.20.0.0/16", RouteMatch{Dst: pfx("198.20.0.0/16")}),
+			routeAdd("198.21.0.0/16 dev cat0 proto static src 10.9.0.2", Route{Dst: pfx("198.21.0.0/16"), Dev: "cat0", Protocol: ProtoStatic, PrefSrc: ip("10.9.0.2")}),
+			routeDel("198.21.0.0/16 proto boot", RouteMatch{Dst: pfx("198.21.0.0/16"), Protocol: ProtoBoot}),
+			routeDel("198.21.0.0/16 scope host", RouteMatch{Dst: pfx("198.21.0.0/16"), Scope: new(ScopeHost)}),
+			routeDel("198.21.0.0/16 dev cat1", RouteMatch{Dst: pfx("198.21.0.0/16"), Dev: "cat1"}),
+			routeDel("198.21.0.0/16 src 10.9.0.2 proto static scope link", RouteMatch{Dst: pfx("198.21.0.0/16"), PrefSrc: ip("10.9.0.2"), Protocol: ProtoStatic, Scope: new(ScopeLink)}),
+			routeAdd("local 192.0.2.0/24 dev cat0", Route{Type: Local, Dst: pfx("192.0.2.0/24"), Dev: "cat0"}),
+			routeDel("192.0.2.0/24", RouteMatch{Dst: pfx("192.0.2.0/24")}), // it is not in table main
+			routeDel("local 192.0.2.0/24", RouteMatch{Type: new(Local), Dst: pfx("192.0.2.0/24")}),
+			routeAdd("broadcast 4.4.4.4 dev cat0 scope host", Route{Type: Broadcast, Dst: pfx("4.4.4.4/32"), Dev: "cat0", Scope: ScopeHost}),
+			routeDel("broadcast 4.4.4.4", RouteMatch{Type: new(Broadcast), Dst: pfx("4.4.4.4/32")}), // its scope is another
+			routeAdd("multicast 239.0.0.0/8 dev cat0", Route{Type: Multicast, Dst: pfx("239.0.0.0/8"), Dev: "cat0"}),
+			routeDel("multicast 239.0.0.0/8", RouteMatch{Type: new(Multicast), Dst: pfx("239.0.0.0/8")}),
+
+			// IPv6 does not ask for the type, the scope and the preferred source.
+			routeAdd("2001:db8:1::/48 dev cat0", Route{Dst: pfx("2001:db8:1::/48"), Dev: "cat0"}),
+			routeDel("2001:db8:1::/48 proto static", RouteMatch{Dst: pfx("2001:db8:1::/48"), Protocol: ProtoStatic}),
+			routeDel("unreachable 2001:db8:1::/48 src fd00:9::2", RouteMatch{Type: new(Unreachable), Dst: pfx("2001:db8:1::/48"), PrefSrc: ip("fd00:9::2")}),
+			routeAdd("unreachable 2001:db8:2::/48", Route{Type: Unreachable, Dst: pfx("2001:db8:2::/48")}),
+			routeDel("2001:db8:2::/48 metric 5", RouteMatch{Dst: pfx("2001:db8:2::/48"), Metric: 5}),
+			routeDel("unicast 2001:db8:2::/48", RouteMatch{Type: new(Unicast), Dst: pfx("2001:db8:2::/48")}),
+			routeAdd("multicast ff05::/16 dev cat0", Route{Type: Multicast, Dst: pfx("ff05::/16"), Dev: "cat0"}),
+			routeDel("multicast ff05::/16", RouteMatch{Type: new(Multicast), Dst: pfx("ff05::/16")}),
+
+			ruleAdd("not from 10.0.0.0/8 prio 70 lookup 100", Rule{Priority: 70, Not: true, From: pfx("10.0.0.0/8"), Table: 100}),
+			ruleAdd("from 10.0.0.0/8 prio 80 prohibit", Rule{Priority: 80, From: pfx("10.0.0.0/8"), Action: ActionProhibit}),
+			ruleDel("from 10.0.0.0/8", RuleMatch{From: pfx("10.0.0.0/8")}),
+			ruleDel("prio 80 table 254", RuleMatch{Priority: new(uint32(80)), Table: TableMain}),
+			ruleDel("iif cat0", RuleMatch{IIF: "cat0"}),
+			ruleDel("table 253", RuleMatch{Table: TableDefault}),
 		}},
 		{"rules", []ipStep{
 			ruleAdd("from 10.0.0.0/8 lookup 100", Rule{From: pfx("10.0.0.0/8"), Table: 100}),
@@ -124,10 +186,10 @@ func TestTablesAsLinux(t *testing.T) {
 			ruleAdd("from 192.0.2.7 prio 77 unreachable", Rule{Priority: 77, From: pfx("192.0.2.7/32"), Action: ActionUnreachable}),
 			ruleAdd("from 192.0.2.7 prio 77 unreachable", Rule{Priority: 77, From: pfx("192.0.2.7/32"), Action: ActionUnreachable}),
 			ruleAdd("from fd00::/8 prio 50 lookup 100", Rule{Priority: 50, From: pfx("fd00::/8"), Table: 100}),
-			ruleDel("prio 77 prohibit", Rule{Priority: 77, Action: ActionProhibit}),
-			ruleDel("prio 5", Rule{Priority: 5}),
-			ruleDel("from 10.0.0.0/8", Rule{From: pfx("10.0.0.0/8")}),
-			ruleDel("prio 0", Rule{Priority: 0, Table: TableLocal}),
+			ruleDel("prio 77 prohibit", RuleMatch{Priority: new(uint32(77)), Action: new(ActionProhibit)}),
+			ruleDel("prio 5", RuleMatch{Priority: new(uint32(5))}),
+			ruleDel("from 10.0.0.0/8", RuleMatch{From: pfx("10.0.0.0/8")}),
+			ruleDel("prio 0", RuleMatch{Priority: new(uint32(0))}),
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -201,8 +263,8 @@ func TestTableErrors(t *testing.T) {
 	}{
 		{"route to an unknown device", s.AddRoute(Route{Dst: pfx("10.0.0.0/8"), Dev: "cat9"}), syscall.ENODEV},
 		{"route through an unreachable gateway", s.AddRoute(Route{Dst: pfx("10.0.0.0/8"), Gateway: ip("192.0.2.1")}), syscall.ENETUNREACH},
-		{"no such route", s.DelRoute(Route{Dst: pfx("10.0.0.0/8")}), syscall.ESRCH},
-		{"no such rule", s.DelRule(Rule{Priority: 7}), syscall.ENOENT},
+		{"no such route", s.DelRoute(RouteMatch{Dst: pfx("10.0.0.0/8")}), syscall.ESRCH},
+		{"no such rule", s.DelRule(RuleMatch{Priority: new(uint32(7))}), syscall.ENOENT},
 		{"no such address", s.DelAddr("lo", pfx("10.0.0.1/8")), syscall.EADDRNOTAVAIL},
 		{"no such device", s.AddAddr("cat9", pfx("10.0.0.1/8")), syscall.ENODEV},
 		{"rule without a table", s.AddRule(Rule{Priority: 7}), syscall.EINVAL},

@@ -1,14 +1,10 @@
 package stack
 
 import (
-	"errors"
 	"net/netip"
-	"slices"
-	"syscall"
 	"testing"
 
 	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
-	"pgregory.net/rapid"
 )
 
 func pfx(s string) netip.Prefix { return netip.MustParsePrefix(s) }
@@ -117,147 +113,13 @@ func TestTablesChange(t *testing.T) {
 	}
 	check("nothing yet", nil, "192.0.2.7", false)
 	check("AnyIP", s.AddRoute(anyIP), "192.0.2.7", true)
-	check("AnyIP removed", s.DelRoute(anyIP), "192.0.2.7", false)
+	check("AnyIP removed", s.DelRoute(anyIP.Match()), "192.0.2.7", false)
 	check("a new address", s.AddAddr("cat0", pfx("10.7.0.2/24")), "10.7.0.2", true)
 	check("its broadcast", nil, "10.7.0.255", true)
 	check("the address removed", s.DelAddr("cat0", pfx("10.7.0.2/24")), "10.7.0.2", false)
 	check("its broadcast", nil, "10.7.0.255", false)
-	check("the rule for table local removed", s.DelRule(Rule{Table: TableLocal}), "10.9.0.2", false)
+	check("the rule for table local removed", s.DelRule(RuleMatch{Table: TableLocal}), "10.9.0.2", false)
 	check("and added again", s.AddRule(Rule{Priority: 1, Table: TableLocal}), "10.9.0.2", true)
-}
-
-// naiveLookup is the decision written as the manual page has it: for each rule by
-// priority, of the routes in its table that contain the destination the one with
-// the longest prefix, then the lowest metric, then the one added first.
-func naiveLookup(rules []Rule, routes []Route, q RouteQuery) (*Rule, *Route) {
-	for i := range rules {
-		r := &rules[i]
-		selected := (!r.From.IsValid() || q.Src.IsValid() && r.From.Contains(q.Src)) &&
-			(!r.To.IsValid() || r.To.Contains(q.Dst)) &&
-			(r.IIF == "" || r.IIF == q.IIF) && (r.OIF == "" || r.OIF == q.OIF)
-		if selected == r.Not {
-			continue
-		}
-		if r.Action != ActionLookup {
-			return r, &Route{Type: r.Action.routeType(), Dst: hostPrefix(q.Dst)}
-		}
-		var best *Route
-		for j := range routes {
-			rt := &routes[j]
-			if rt.Table != r.Table || !rt.Dst.Contains(q.Dst) || q.OIF != "" && rt.Dev != "" && rt.Dev != q.OIF {
-				continue
-			}
-			if best == nil || rt.Dst.Bits() > best.Dst.Bits() || rt.Dst.Bits() == best.Dst.Bits() && rt.Metric < best.Metric {
-				best = rt
-			}
-		}
-		if best != nil && best.Type != Throw {
-			return r, best
-		}
-	}
-	return nil, nil
-}
-
-// genAddr draws from a small space, so that prefixes overlap and are hit.
-func genAddr(t *rapid.T, f Family, label string) netip.Addr {
-	n := rapid.ByteRange(0, 15).Draw(t, label)
-	if f == IPv4 {
-		return netip.AddrFrom4([4]byte{10, 0, 0, n})
-	}
-	return netip.AddrFrom16([16]byte{0: 0xfd, 15: n})
-}
-
-func genPrefix(t *rapid.T, f Family, label string) netip.Prefix {
-	a := genAddr(t, f, label)
-	return netip.PrefixFrom(a, a.BitLen()-rapid.IntRange(0, 4).Draw(t, label+" host bits")).Masked()
-}
-
-func TestLookupRouteModel(t *testing.T) {
-	devs := rapid.SampledFrom([]string{"", "lo", "cat0"})
-	tables := rapid.SampledFrom([]TableID{1, 2, TableLocal, TableMain})
-	rapid.Check(t, func(t *rapid.T) {
-		f := rapid.SampledFrom([]Family{IPv4, IPv6}).Draw(t, "family")
-		db := newRPDB(f)
-		rules := slices.Clone(db.rules)
-		var routes []Route
-		for range rapid.IntRange(0, 40).Draw(t, "changes") {
-			switch rapid.IntRange(0, 5).Draw(t, "change") {
-			case 0, 1, 2: // add a route
-				rt := Route{
-					Type: RouteType(rapid.IntRange(0, int(Throw)).Draw(t, "type")), Dst: genPrefix(t, f, "dst"),
-					Dev: devs.Draw(t, "dev"), Table: tables.Draw(t, "table"), Metric: rapid.Uint32Range(0, 2).Draw(t, "metric"),
-				}
-				c, err := db.withRoute(rt)
-				dup := slices.ContainsFunc(routes, func(o Route) bool {
-					return o.Table == rt.Table && o.Dst == rt.Dst && o.Metric == rt.Metric
-				})
-				if dup != errors.Is(err, syscall.EEXIST) {
-					t.Fatalf("add %v: %v, duplicate %v", rt, err, dup)
-				}
-				if !dup {
-					db, routes = c, append(routes, rt)
-				}
-			case 3: // delete one
-				if len(routes) == 0 {
-					continue
-				}
-				i := rapid.IntRange(0, len(routes)-1).Draw(t, "delete")
-				c, err := db.withoutRoute(routes[i])
-				if err != nil {
-					t.Fatalf("delete %v: %v", routes[i], err)
-				}
-				// The first that agrees goes: metric and device 0 mean any.
-				i = slices.IndexFunc(routes, func(o Route) bool { return !slices.Contains(c.routes(0), o) })
-				if i < 0 || len(c.routes(0)) != len(routes)-1 {
-					t.Fatalf("delete removed %d of %d routes", len(routes)-len(c.routes(0)), len(routes))
-				}
-				db, routes = c, slices.Delete(routes, i, i+1)
-			default: // add a rule
-				r := Rule{
-					Family: f, Priority: rapid.Uint32Range(0, 40000).Draw(t, "priority"), Not: rapid.Bool().Draw(t, "not"),
-					IIF: devs.Draw(t, "iif"), OIF: devs.Draw(t, "oif"),
-					Action: RuleAction(rapid.IntRange(0, int(ActionBlackhole)).Draw(t, "action")), Table: tables.Draw(t, "rule table"),
-				}
-				if rapid.Bool().Draw(t, "has from") {
-					r.From = genPrefix(t, f, "from")
-				}
-				if rapid.Bool().Draw(t, "has to") {
-					r.To = genPrefix(t, f, "to")
-				}
-				if c, err := db.withRule(r); err == nil {
-					db = c
-					rules = append(rules, r)
-					slices.SortStableFunc(rules, func(a, b Rule) int { return int(int64(a.Priority) - int64(b.Priority)) })
-				}
-			}
-		}
-		for range 8 {
-			q := RouteQuery{Dst: genAddr(t, f, "to"), IIF: devs.Draw(t, "arrives on"), OIF: devs.Draw(t, "leaves by")}
-			if rapid.Bool().Draw(t, "has source") {
-				q.Src = genAddr(t, f, "from")
-			}
-			wantRule, want := naiveLookup(rules, routes, q)
-			var tries []RouteTry
-			for _, tr := range []*[]RouteTry{nil, &tries} {
-				rule, got := db.lookup(q, tr)
-				if (rule == nil) != (wantRule == nil) || rule != nil && *rule != *wantRule {
-					t.Fatalf("%+v: rule %v, want %v", q, rule, wantRule)
-				}
-				if (got == nil) != (want == nil) || got != nil && *got != *want {
-					t.Fatalf("%+v: route %v, want %v", q, got, want)
-				}
-			}
-			// The tries tell the same story: one for each rule up to the winner.
-			for i, tr := range tries {
-				if tr.Rule != rules[i] || tr.Match != (want != nil && i == len(tries)-1) || tr.Why == "" {
-					t.Fatalf("%+v: try %d: %+v", q, i, tr)
-				}
-			}
-			if want == nil && len(tries) != len(rules) {
-				t.Fatalf("%+v: %d tries of %d rules", q, len(tries), len(rules))
-			}
-		}
-	})
 }
 
 // Packets look routes up without allocating.
@@ -265,7 +127,7 @@ func TestLookupRouteAllocs(t *testing.T) {
 	s := newStack(t, Config{Links: catLinks()})
 	for _, a := range []string{"10.9.0.2", "10.9.0.1", "192.0.2.1", "fd00:9::2", "224.0.0.1"} {
 		q := RouteQuery{Dst: ip(a), Src: ip(a), IIF: "cat0"}
-		if n := testing.AllocsPerRun(100, func() { s.decide(q, nil) }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { s.db.Load().Decide(q, nil) }); n != 0 {
 			t.Errorf("lookup of %s allocates %v times", a, n)
 		}
 	}
