@@ -24,16 +24,12 @@ type link struct {
 	loopback bool
 	held     heldACKs    // inbound
 	delayed  delayedACKs // outbound
-
-	// Guarded by s.mu.
-	addrs []netip.Prefix
-	up    bool // its routes are in the tables
 }
 
 // dropCounters count packets that the routing policy database did not let
 // through, by the kernel's names for such drops.
 type dropCounters struct {
-	inNoRoutes, inNotLocal, martian, notUnicast, blackhole, unreachable, prohibit, outNoRoutes, falseTooBig, paws, ackTooOld, ackUnsent atomic.Uint64
+	inNoRoutes, inNotLocal, martian, notUnicast, blackhole, unreachable, prohibit, outNoRoutes, falseTooBig, tinyFragment, fragmentedICMP, paws, ackTooOld, ackUnsent atomic.Uint64
 }
 
 // Drops counts packets that did not get past the link: the routing policy database
@@ -48,9 +44,13 @@ type Drops struct {
 	Prohibit    uint64 `json:"prohibit"`
 	OutNoRoutes uint64 `json:"out_no_routes"` // IP_OUTNOROUTES: sent by this stack, no route
 	FalseTooBig uint64 `json:"false_too_big"` // ICMP "too big" that is not to be believed: see Config.NoGuards
-	PAWS        uint64 `json:"paws"`          // TCP_RFC7323_PAWS: a time stamp older than the last
-	AckTooOld   uint64 `json:"ack_too_old"`   // TCP_TOO_OLD_ACK: acknowledges less than any window reaches back to
-	AckUnsent   uint64 `json:"ack_unsent"`    // TCP_ACK_UNSENT_DATA: acknowledges what was never sent
+
+	TinyFragment   uint64 `json:"tiny_fragment"`   // a fragment that splits the transport header (RFC 1858, RFC 7112)
+	FragmentedICMP uint64 `json:"fragmented_icmp"` // a fragment of an ICMP message other than an echo
+
+	PAWS      uint64 `json:"paws"`        // TCP_RFC7323_PAWS: a time stamp older than the last
+	AckTooOld uint64 `json:"ack_too_old"` // TCP_TOO_OLD_ACK: acknowledges less than any window reaches back to
+	AckUnsent uint64 `json:"ack_unsent"`  // TCP_ACK_UNSENT_DATA: acknowledges what was never sent
 }
 
 // Drops returns the counts since New.
@@ -59,6 +59,7 @@ func (s *Stack) Drops() Drops {
 	return Drops{
 		InNoRoutes: d.inNoRoutes.Load(), InNotLocal: d.inNotLocal.Load(), Martian: d.martian.Load(), NotUnicast: d.notUnicast.Load(), Blackhole: d.blackhole.Load(),
 		Unreachable: d.unreachable.Load(), Prohibit: d.prohibit.Load(), OutNoRoutes: d.outNoRoutes.Load(), FalseTooBig: d.falseTooBig.Load(),
+		TinyFragment: d.tinyFragment.Load(), FragmentedICMP: d.fragmentedICMP.Load(),
 		PAWS: d.paws.Load(), AckTooOld: d.ackTooOld.Load(), AckUnsent: d.ackUnsent.Load(),
 	}
 }
@@ -90,9 +91,9 @@ func (l *link) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stac
 	var ev *PacketEvent // nil: nobody follows, or it has been published
 	if l.s.events.on(PacketEvents) {
 		ev = l.s.packetIn(l, proto, pkt)
-		ev.Route, rt = l.s.explainRoute(q)
+		ev.Route, rt = l.s.db.Load().Explain(q)
 	} else {
-		_, rt = l.s.decide(q, nil)
+		_, rt = l.s.db.Load().Decide(q, nil)
 	}
 	drop := l.admit(proto, pkt, rt)
 	if ev != nil {
@@ -133,21 +134,21 @@ func (l *link) admit(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer,
 	case rt == nil:
 		l.s.drops.inNoRoutes.Add(1)
 		return "IP_INNOROUTES"
-	case martianReason(rt) != "":
+	case rt.Martian() != "":
 		l.s.drops.martian.Add(1)
-		return martianReason(rt)
+		return rt.Martian()
 	case rt.Type == Broadcast || rt.Type == Multicast:
 		if unicastOnly(proto, pkt) {
 			l.s.drops.notUnicast.Add(1)
 			return "NOT_UNICAST"
 		}
-		return ""
+		return l.admitFragment(proto, pkt)
 	case rt.Type == Local:
 		if l.falseTooBig(proto, pkt) {
 			l.s.drops.falseTooBig.Add(1)
 			return "FALSE_TOO_BIG"
 		}
-		return ""
+		return l.admitFragment(proto, pkt)
 	case rt.Type == Unicast:
 		if l.s.fwd {
 			return ""
@@ -156,6 +157,18 @@ func (l *link) admit(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer,
 		return "IP_INADDRERRORS"
 	}
 	return l.s.drops.drop(rt.Type)
+}
+
+// admitFragment is admit for what netstack would put together here.
+func (l *link) admitFragment(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) string {
+	why := unfitFragment(proto, pkt)
+	switch why {
+	case dropTinyFragment:
+		l.s.drops.tinyFragment.Add(1)
+	case dropFragmentedICMP:
+		l.s.drops.fragmentedICMP.Add(1)
+	}
+	return why
 }
 
 // unicastOnly reports whether a packet must not go to many: TCP (RFC 9293 3.9.2.3),
@@ -222,9 +235,9 @@ func (l *link) dispose(pkt *stack.PacketBuffer) bool {
 		ev, g = l.s.packetOut(l, pkt)
 	}
 	if ev != nil {
-		ev.Route, rt = l.s.explainRoute(q)
+		ev.Route, rt = l.s.db.Load().Explain(q)
 	} else {
-		_, rt = l.s.decide(q, nil)
+		_, rt = l.s.db.Load().Decide(q, nil)
 	}
 	drop := ""
 	switch {
@@ -235,7 +248,7 @@ func (l *link) dispose(pkt *stack.PacketBuffer) bool {
 			l.s.drops.outNoRoutes.Add(1)
 			drop = "IP_OUTNOROUTES"
 		}
-	case rt.Type.errno() != nil:
+	case rt.Err() != nil:
 		drop = l.s.drops.drop(rt.Type)
 	case rt.Type == Local:
 		l.s.events.publishPacket(ev, "")

@@ -170,8 +170,8 @@ func (k *socket) bind(ap netip.AddrPort) error {
 	}
 	if a := ap.Addr().Unmap(); !a.IsUnspecified() {
 		// The local table is the judge, as in Linux's inet_addr_valid_or_nonlocal.
-		_, rt := k.s.decide(RouteQuery{Dst: a}, nil)
-		local := rt != nil && rt.Type.delivers()
+		_, rt := k.s.db.Load().Decide(RouteQuery{Dst: a}, nil)
+		local := rt != nil && rt.Type.Delivers()
 		if !local && !k.freebind.Load() && !k.transparent.Load() {
 			return syscall.EADDRNOTAVAIL
 		}
@@ -217,7 +217,7 @@ func (k *socket) listen(backlog int) error {
 		if err := errnoOf(k.ep.Bind(tcpip.FullAddress{})); err != nil {
 			return err
 		}
-		k.bound = netip.AddrPortFrom(k.family().any(), 0)
+		k.bound = netip.AddrPortFrom(k.family().Any(), 0)
 	}
 	if err := k.ep.Listen(backlog + 1); err != nil {
 		return errnoOf(err)
@@ -294,7 +294,7 @@ func (k *socket) connect(ap netip.AddrPort) error {
 		if src.IsValid() && src.IsUnspecified() {
 			src = netip.Addr{}
 		}
-		l, _, rt, err := k.s.output(src, dst)
+		l, rt, err := k.s.output(src, dst)
 		switch {
 		case err != nil:
 			return err
@@ -308,7 +308,7 @@ func (k *socket) connect(ap netip.AddrPort) error {
 			fa.NIC = l.id
 		}
 	} else if !k.stream() {
-		l, _, rt, err := k.s.output(netip.Addr{}, dst)
+		l, rt, err := k.s.output(netip.Addr{}, dst)
 		if err != nil {
 			return err
 		}
@@ -518,7 +518,7 @@ func (k *socket) route(to netip.AddrPort, opts *tcpip.WriteOptions) error {
 	if !src.IsValid() || src.IsUnspecified() {
 		src = netip.Addr{}
 	}
-	l, _, rt, err := k.s.output(src, to.Addr().Unmap())
+	l, rt, err := k.s.output(src, to.Addr().Unmap())
 	if err != nil {
 		return err
 	}
@@ -569,7 +569,7 @@ func (k *socket) shutdown(how int) error {
 func (k *socket) localAddr() netip.AddrPort {
 	fa, err := k.ep.GetLocalAddress()
 	if err != nil {
-		return netip.AddrPortFrom(k.family().any(), 0)
+		return netip.AddrPortFrom(k.family().Any(), 0)
 	}
 	return k.sockaddr(fa)
 }

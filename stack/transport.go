@@ -13,6 +13,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"github.com/catflap/catflap/stack/route"
 )
 
 // queuer is what netstack's demultiplexer calls with the endpoint it chose.
@@ -165,7 +167,7 @@ func (t FourTuple) hash(seed uint32) uint32 {
 }
 
 func (t FourTuple) protos() (tcpip.NetworkProtocolNumber, tcpip.TransportProtocolNumber) {
-	n := familyOf(t.Dst.Addr()).netProto()
+	n := netProto(route.FamilyOf(t.Dst.Addr()))
 	if t.Network == "udp" {
 		return n, udp.ProtocolNumber
 	}
@@ -208,7 +210,7 @@ func (s *Stack) LookupSocket(t FourTuple) *SocketLookup {
 	t.Src = netip.AddrPortFrom(t.Src.Addr().Unmap(), t.Src.Port())
 	t.Dst = netip.AddrPortFrom(t.Dst.Addr().Unmap(), t.Dst.Port())
 	l := &SocketLookup{Tuple: t, FD: -1}
-	if _, rt := s.decide(RouteQuery{Dst: t.Dst.Addr()}, nil); t.Network == "tcp" && rt != nil && (rt.Type == Broadcast || rt.Type == Multicast) {
+	if _, rt := s.db.Load().Decide(RouteQuery{Dst: t.Dst.Addr()}, nil); t.Network == "tcp" && rt != nil && (rt.Type == Broadcast || rt.Type == Multicast) {
 		l.Answer = "none: TCP is for one receiver, and a " + rt.Type.String() + " is dropped"
 		return l
 	}
@@ -219,7 +221,7 @@ func (s *Stack) LookupSocket(t FourTuple) *SocketLookup {
 
 // nicFor is the link such a packet would arrive on: the one that leads to its source.
 func (s *Stack) nicFor(t FourTuple) tcpip.NICID {
-	if l, _, _, err := s.output(netip.Addr{}, t.Src.Addr()); err == nil {
+	if l, _, err := s.output(netip.Addr{}, t.Src.Addr()); err == nil {
 		return l.id
 	}
 	return 0
