@@ -125,7 +125,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-tick.C:
 		case <-r.Context().Done():
-			if s.ctx.Err() != nil {
+			if s.http.Context().Err() != nil {
 				v.out.w.WriteString("event: bye\ndata: {\"reason\":\"catflap has ended\"}\n\n")
 				_ = v.out.flush(goodbye)
 			}
