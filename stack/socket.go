@@ -8,9 +8,9 @@ import (
 	"syscall"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
@@ -286,7 +286,7 @@ func (k *socket) connect(ap netip.AddrPort) error {
 	if k.connecting {
 		return k.reportConnectLocked()
 	}
-	if k.stream() && k.tcpState() == tcpState(tcp.StateListen) {
+	if k.stream() && k.tcpState() == tcpListen {
 		return syscall.EISCONN
 	}
 	if k.stream() && k.tcpState().unconnected() {
@@ -372,7 +372,7 @@ func (k *socket) connectResultLocked() error {
 	switch st := k.tcpState(); {
 	case st.pending():
 		return syscall.EALREADY
-	case st == tcpState(tcp.StateError), st == tcpState(tcp.StateClose):
+	case st.ended():
 		k.connecting = false
 		if err := k.takeError(); err != nil {
 			return err
@@ -406,7 +406,7 @@ func (k *socket) fault() error {
 	if p := k.pending.Load(); p != nil {
 		return *p
 	}
-	if st := k.tcpState(); k.stream() && st != tcpState(tcp.StateError) && st != tcpState(tcp.StateClose) {
+	if k.stream() && !k.tcpState().ended() {
 		return nil
 	}
 	if err := k.lastError(); err != nil {
@@ -437,18 +437,8 @@ func (k *socket) lastError() error {
 	return err
 }
 
-// tcpState is a TCP endpoint's state.
-type tcpState tcp.EndpointState
-
-func (k *socket) tcpState() tcpState { return tcpState(k.ep.State()) }
-
-func (st tcpState) unconnected() bool {
-	return st == tcpState(tcp.StateInitial) || st == tcpState(tcp.StateBound)
-}
-
-func (st tcpState) pending() bool {
-	return st == tcpState(tcp.StateConnecting) || st == tcpState(tcp.StateSynSent) || st == tcpState(tcp.StateSynRecv)
-}
+// tcpState is the state of a stream socket.
+func (k *socket) tcpState() tcpState { return tcpOf(k.ep).State() }
 
 // recv reads into w what is there. from is set for datagrams.
 func (k *socket) recv(w io.Writer, peek bool) (res tcpip.ReadResult, err error) {
@@ -610,7 +600,7 @@ func (s *Stack) newEndpoint(domain, typ, proto int) (tcpip.Endpoint, *waiter.Que
 	var tp tcpip.TransportProtocolNumber
 	switch typ {
 	case SOCK_STREAM:
-		tp = tcp.ProtocolNumber
+		tp = header.TCPProtocolNumber
 		if proto != IPPROTO_IP && proto != IPPROTO_TCP {
 			return nil, nil, syscall.EPROTONOSUPPORT
 		}

@@ -48,6 +48,8 @@ type Config struct {
 	StackFDs  []int
 
 	Logger *slog.Logger // nil: no logs
+
+	answer, goodbye time.Duration // for tests, both or neither: instead of answerTimeout and goodbyeTimeout
 }
 
 // Server answers on the listeners that it is given. Close ends it.
@@ -79,13 +81,16 @@ func New(cfg Config) *Server {
 	if cfg.Stack == nil && len(cfg.Recording.Events) > 0 {
 		start = cfg.Recording.Events[0].Time
 	}
+	if cfg.answer == 0 {
+		cfg.answer, cfg.goodbye = answerTimeout, goodbyeTimeout
+	}
 	s := &Server{
 		cfg: cfg, rec: NewRecorder(start, cfg.Payload), token: newToken(), log: cfg.Logger,
 		streams: make(chan struct{}, maxStreams), transfers: make(chan struct{}, maxTransfers),
 	}
 	s.http = httpd.New(httpd.Config{
 		Name: "dashboard", Handler: s.handler(), HeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
-		MaxHeader: maxHeader, MaxConns: maxConns, Goodbye: goodbye, Logger: s.log,
+		MaxHeader: maxHeader, MaxConns: maxConns, Goodbye: cfg.goodbye, Logger: s.log,
 	})
 	if cfg.Stack == nil {
 		s.rec.load(cfg.Recording)
@@ -182,7 +187,7 @@ func (s *Server) answer(f func(http.ResponseWriter, *http.Request) (any, error))
 				return
 			}
 		}
-		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.cfg.answer))
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(b) // the client may be gone
 	}
