@@ -83,15 +83,10 @@ func (s *Server) Serve(l net.Listener) {
 }
 
 // connState counts connections. The accept loop, which is counted itself, calls it for a new one.
-func (s *Server) connState(c net.Conn, state http.ConnState) {
+func (s *Server) connState(_ net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
-		s.mu.Lock()
-		defer s.mu.Unlock()
 		s.wg.Add(1)
-		if s.closed {
-			c.Close() // net/http may have closed all that it knew of before this one
-		}
 	case http.StateClosed, http.StateHijacked:
 		s.wg.Done()
 	}
