@@ -97,7 +97,7 @@ func TestDialErrors(t *testing.T) {
 			if !errors.Is(err, c.want) {
 				t.Errorf("ICMP %s: %v, want %v", c.why, err, c.want)
 			}
-		case <-time.After(5 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("ICMP %s: the dial goes on", c.why)
 		}
 		w.raw()
