@@ -220,7 +220,7 @@ func TestRouter(t *testing.T) {
 	ttl, largest := map[byte]bool{}, 0
 	told := false
 	for _, c := range l.record.captures {
-		for _, p := range c.packets {
+		for p := range c.packets.All() {
 			if c.link+"@"+c.node == "s-server@server" && !p.out {
 				ttl[p.data[8]], largest = true, max(largest, len(p.data))
 			}
