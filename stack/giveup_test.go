@@ -33,11 +33,10 @@ func (w *wire) dialing(t *testing.T, address string) <-chan error {
 // sent waits for the stack to send something.
 func (w *wire) sent(t *testing.T) [][]byte {
 	t.Helper()
-	for range 1000 {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if out := w.raw(); out != nil {
 			return out
 		}
-		time.Sleep(time.Millisecond)
 	}
 	t.Fatal("the stack sends nothing")
 	return nil
