@@ -283,7 +283,7 @@ func TestBadRequests(t *testing.T) {
 
 func TestEvents(t *testing.T) {
 	s, c := start(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	st, err := c.Events(ctx, Kinds{Calls: true})
 	if err != nil {
@@ -389,7 +389,7 @@ func TestEventsKinds(t *testing.T) {
 // reader is told how much it missed.
 func TestEventsLost(t *testing.T) {
 	s, c := start(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	st, err := c.Events(ctx, Kinds{Calls: true})
 	if err != nil {
@@ -469,7 +469,7 @@ func TestCloseWithStreams(t *testing.T) {
 			if err != io.EOF {
 				t.Errorf("stream: %v; want io.EOF", err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("a stream outlives its server")
 		}
 	}
