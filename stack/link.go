@@ -27,10 +27,6 @@ type link struct {
 	loopback bool
 	thin     mend.ThinACKs     // inbound
 	delayed  *mend.DelayedACKs // outbound; nil: none is delayed
-
-	// Guarded by s.mu.
-	addrs []netip.Prefix
-	up    bool // its routes are in the tables
 }
 
 // dropCounters count packets that the routing policy database did not let
@@ -98,9 +94,9 @@ func (l *link) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stac
 	var ev *PacketEvent // nil: nobody follows, or it has been published
 	if l.s.events.on(PacketEvents) {
 		ev = l.s.packetIn(l, proto, pkt)
-		ev.Route, rt = l.s.explainRoute(q)
+		ev.Route, rt = l.s.db.Load().Explain(q)
 	} else {
-		_, rt = l.s.decide(q, nil)
+		_, rt = l.s.db.Load().Decide(q, nil)
 	}
 	drop := l.admit(proto, pkt, rt)
 	if ev != nil {
@@ -187,9 +183,9 @@ func (l *link) admit(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer,
 	case rt == nil:
 		l.s.drops.inNoRoutes.Add(1)
 		return "IP_INNOROUTES"
-	case martianReason(rt) != "":
+	case rt.Martian() != "":
 		l.s.drops.martian.Add(1)
-		return martianReason(rt)
+		return rt.Martian()
 	case rt.Type == Broadcast || rt.Type == Multicast:
 		if unicastOnly(proto, pkt) {
 			l.s.drops.notUnicast.Add(1)
@@ -299,9 +295,9 @@ func (l *link) dispose(pkt *stack.PacketBuffer) bool {
 		ev, g = l.s.packetOut(l, pkt)
 	}
 	if ev != nil {
-		ev.Route, rt = l.s.explainRoute(q)
+		ev.Route, rt = l.s.db.Load().Explain(q)
 	} else {
-		_, rt = l.s.decide(q, nil)
+		_, rt = l.s.db.Load().Decide(q, nil)
 	}
 	drop := ""
 	switch {
@@ -312,7 +308,7 @@ func (l *link) dispose(pkt *stack.PacketBuffer) bool {
 			l.s.drops.outNoRoutes.Add(1)
 			drop = "IP_OUTNOROUTES"
 		}
-	case rt.Type.errno() != nil:
+	case rt.Err() != nil:
 		drop = l.s.drops.drop(rt.Type)
 	case rt.Type == Local:
 		l.s.events.publishPacket(ev, "")

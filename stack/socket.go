@@ -115,7 +115,9 @@ func (k *socket) wait(dontwait bool, mask waiter.EventMask, try func() error) er
 	k.wq.EventRegister(&e)
 	defer k.wq.EventUnregister(&e)
 	for {
-		if err := try(); err != syscall.EAGAIN {
+		if err := try(); err != nil && k.closing.Load() {
+			return syscall.EBADF // whatever error the end of the connection has made of it
+		} else if err != syscall.EAGAIN {
 			return err
 		}
 		select {
@@ -170,8 +172,8 @@ func (k *socket) bind(ap netip.AddrPort) error {
 	}
 	if a := ap.Addr().Unmap(); !a.IsUnspecified() {
 		// The local table is the judge, as in Linux's inet_addr_valid_or_nonlocal.
-		_, rt := k.s.decide(RouteQuery{Dst: a}, nil)
-		local := rt != nil && rt.Type.delivers()
+		_, rt := k.s.db.Load().Decide(RouteQuery{Dst: a}, nil)
+		local := rt != nil && rt.Type.Delivers()
 		if !local && !k.freebind.Load() && !k.transparent.Load() {
 			return syscall.EADDRNOTAVAIL
 		}
@@ -217,7 +219,7 @@ func (k *socket) listen(backlog int) error {
 		if err := errnoOf(k.ep.Bind(tcpip.FullAddress{})); err != nil {
 			return err
 		}
-		k.bound = netip.AddrPortFrom(k.family().any(), 0)
+		k.bound = netip.AddrPortFrom(k.family().Any(), 0)
 	}
 	if err := k.ep.Listen(backlog + 1); err != nil {
 		return errnoOf(err)
@@ -294,7 +296,7 @@ func (k *socket) connect(ap netip.AddrPort) error {
 		if src.IsValid() && src.IsUnspecified() {
 			src = netip.Addr{}
 		}
-		l, _, rt, err := k.s.output(src, dst)
+		l, rt, err := k.s.output(src, dst)
 		switch {
 		case err != nil:
 			return err
@@ -308,7 +310,7 @@ func (k *socket) connect(ap netip.AddrPort) error {
 			fa.NIC = l.id
 		}
 	} else if !k.stream() {
-		l, _, rt, err := k.s.output(netip.Addr{}, dst)
+		l, rt, err := k.s.output(netip.Addr{}, dst)
 		if err != nil {
 			return err
 		}
@@ -508,7 +510,7 @@ func (k *socket) route(to netip.AddrPort, opts *tcpip.WriteOptions) error {
 	if !src.IsValid() || src.IsUnspecified() {
 		src = netip.Addr{}
 	}
-	l, _, rt, err := k.s.output(src, to.Addr().Unmap())
+	l, rt, err := k.s.output(src, to.Addr().Unmap())
 	if err != nil {
 		return err
 	}
@@ -559,7 +561,7 @@ func (k *socket) shutdown(how int) error {
 func (k *socket) localAddr() netip.AddrPort {
 	fa, err := k.ep.GetLocalAddress()
 	if err != nil {
-		return netip.AddrPortFrom(k.family().any(), 0)
+		return netip.AddrPortFrom(k.family().Any(), 0)
 	}
 	return k.sockaddr(fa)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand"
 	"net/netip"
 	"slices"
 	"strings"
@@ -21,9 +20,11 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
+	"github.com/catflap/catflap/internal/random"
 	"github.com/catflap/catflap/stack/internal/clock"
 	"github.com/catflap/catflap/stack/internal/mend"
 	"github.com/catflap/catflap/stack/internal/peek"
+	"github.com/catflap/catflap/stack/route"
 )
 
 // Link is a network interface: a name, the link endpoint behind it, and its
@@ -81,8 +82,7 @@ type Stack struct {
 	steer    atomic.Pointer[steering]
 	seed     uint32 // of the choice within a SO_REUSEPORT group
 
-	// routes are the databases by family; replaced whole under mu.
-	v4, v6 atomic.Pointer[rpdb]
+	db atomic.Pointer[route.DB] // rules, tables and addresses; replaced whole under mu
 
 	mu    sync.Mutex              // guards changes of links, addresses, rules and routes
 	links atomic.Pointer[[]*link] // replaced whole under mu
@@ -120,8 +120,7 @@ func New(cfg Config) (*Stack, error) {
 	s := &Stack{clock: clock.Of(cfg.Clock), log: cfg.Logger, fwd: cfg.Forwarding, ackDelay: cfg.TCP.ACKDelay, done: make(chan struct{})}
 	s.start = s.clock.Now()
 	s.links.Store(new([]*link))
-	s.v4.Store(newRPDB(IPv4))
-	s.v6.Store(newRPDB(IPv6))
+	s.db.Store(route.New())
 	s.sys.init(s, cfg.MaxFDs)
 	cfg.TCP = cfg.TCP.withDefaults()
 
@@ -150,7 +149,7 @@ func New(cfg Config) (*Stack, error) {
 		for _, b := range seed {
 			n = n<<8 | int64(b)
 		}
-		opts.RandSource = &lockedSource{src: rand.NewSource(n).(rand.Source64)}
+		opts.RandSource = random.NewSource(n)
 	}
 	s.ns = stack.New(opts)
 	rng := s.ns.SecureRNG()
@@ -175,7 +174,7 @@ func (s *Stack) configure(cfg Config) error {
 	}
 	// Register before the first link is attached: attaching starts delivery.
 	s.ns.SetTransportProtocolHandler(icmp.ProtocolNumber4, s.handleICMPv4)
-	lo := Link{Name: "lo", Endpoint: loopback.New(), Addrs: []netip.Prefix{
+	lo := Link{Name: route.Loopback, Endpoint: loopback.New(), Addrs: []netip.Prefix{
 		netip.MustParsePrefix("127.0.0.1/8"), netip.MustParsePrefix("::1/128"),
 	}}
 	for _, l := range append([]Link{lo}, cfg.Links...) {
@@ -195,7 +194,7 @@ func (s *Stack) configure(cfg Config) error {
 	}
 	if cfg.Forwarding {
 		for _, f := range []Family{IPv4, IPv6} {
-			if err := s.ns.SetForwardingDefaultAndAllNICs(f.netProto(), true); err != nil {
+			if err := s.ns.SetForwardingDefaultAndAllNICs(netProto(f), true); err != nil {
 				return fmt.Errorf("stack: %s forwarding: %s", f, err)
 			}
 		}
@@ -238,9 +237,9 @@ func (s *Stack) AddLink(cfg Link) error {
 	if err := s.ns.SetSpoofing(l.id, true); err != nil {
 		return fmt.Errorf("stack: link %q: %s", cfg.Name, err)
 	}
-	s.mu.Lock()
-	s.setAddrsLocked(l, nil)
-	s.mu.Unlock()
+	if err := s.change(func(db *route.DB) (*route.DB, error) { return db.AddDevice(l.name, l.loopback) }); err != nil {
+		return fmt.Errorf("stack: %w", err)
+	}
 	for _, a := range cfg.Addrs {
 		if err := s.AddAddr(cfg.Name, a); err != nil {
 			return err
@@ -297,30 +296,6 @@ func (s *Stack) Quiesce() {
 	s.events.looking.Lock()
 	defer s.events.looking.Unlock()
 	s.tcp.quiesce()
-}
-
-// lockedSource makes a math/rand source safe for concurrent use, as netstack asks.
-type lockedSource struct {
-	mu  sync.Mutex
-	src rand.Source64
-}
-
-func (l *lockedSource) Int63() int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.src.Int63()
-}
-
-func (l *lockedSource) Uint64() uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.src.Uint64()
-}
-
-func (l *lockedSource) Seed(seed int64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.src.Seed(seed)
 }
 
 func (s *Stack) newUDP(ns *stack.Stack) stack.TransportProtocol {

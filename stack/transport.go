@@ -11,6 +11,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"github.com/catflap/catflap/stack/route"
 )
 
 func (s *Stack) chooseTCP(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) stack.TransportEndpoint {
@@ -104,7 +106,7 @@ func (t FourTuple) hash(seed uint32) uint32 {
 }
 
 func (t FourTuple) protos() (tcpip.NetworkProtocolNumber, tcpip.TransportProtocolNumber) {
-	n := familyOf(t.Dst.Addr()).netProto()
+	n := netProto(route.FamilyOf(t.Dst.Addr()))
 	if t.Network == "udp" {
 		return n, udp.ProtocolNumber
 	}
@@ -147,7 +149,7 @@ func (s *Stack) LookupSocket(t FourTuple) *SocketLookup {
 	t.Src = netip.AddrPortFrom(t.Src.Addr().Unmap(), t.Src.Port())
 	t.Dst = netip.AddrPortFrom(t.Dst.Addr().Unmap(), t.Dst.Port())
 	l := &SocketLookup{Tuple: t, FD: -1}
-	if _, rt := s.decide(RouteQuery{Dst: t.Dst.Addr()}, nil); t.Network == "tcp" && rt != nil && (rt.Type == Broadcast || rt.Type == Multicast) {
+	if _, rt := s.db.Load().Decide(RouteQuery{Dst: t.Dst.Addr()}, nil); t.Network == "tcp" && rt != nil && (rt.Type == Broadcast || rt.Type == Multicast) {
 		l.Answer = "none: TCP is for one receiver, and a " + rt.Type.String() + " is dropped"
 		return l
 	}
@@ -158,7 +160,7 @@ func (s *Stack) LookupSocket(t FourTuple) *SocketLookup {
 
 // nicFor is the link such a packet would arrive on: the one that leads to its source.
 func (s *Stack) nicFor(t FourTuple) tcpip.NICID {
-	if l, _, _, err := s.output(netip.Addr{}, t.Src.Addr()); err == nil {
+	if l, _, err := s.output(netip.Addr{}, t.Src.Addr()); err == nil {
 		return l.id
 	}
 	return 0

@@ -38,8 +38,10 @@ var (
 
 // rules are the import directions: cmd -> app -> stack, app -> tun; test may use all.
 var rules = []rule{
-	{"cmd", []string{"app", "stack", "tun", "test/drill", "internal"}, concat([]string{gvisor}, netlink),
+	{"cmd", []string{"app", "stack", "tun", "test/drill", "internal", "cmd/catflap/internal"}, concat([]string{gvisor}, netlink),
 		"the command line has no networking logic"},
+	{"cmd/catflap/internal", []string{"app/control", "app/record", "stack", "tun/capture", "internal", "cmd/catflap/internal"}, concat(http, cli, []string{gvisor}, netlink),
+		"a tool's language reads words and prints text; flags are the command's"},
 	{"app", []string{"app", "stack", "tun", "internal"}, concat([]string{gvisor}, cli, netlink),
 		"what runs on the stack uses it through the standard library's interfaces"},
 	{"app/cats", []string{"app/cats", "internal"}, concat([]string{gvisor}, cli, netlink),
@@ -48,6 +50,8 @@ var rules = []rule{
 		"the stack knows no device, no HTTP, no command line and no netlink"},
 	{"stack/internal", []string{"stack/internal", "internal"}, concat(http, cli, netlink),
 		"what stands below the stack does not know it"},
+	{"stack/route", []string{"stack/route"}, concat([]string{gvisor}, http, cli, netlink),
+		"rules, tables and lookups are values; what forwards packets by them stands above"},
 	{"tun", []string{"tun", "internal"}, concat(http, cli, []string{gvisor + "/pkg/tcpip/transport", gvisor + "/pkg/tcpip/network"}),
 		"the wire knows no TCP beyond the header's layout"},
 	{"internal", []string{"internal"}, concat(http, cli, netlink),
@@ -74,7 +78,7 @@ var confinements = []confinement{
 }
 
 // testOnly are folders whose packages are for _test.go files, and for tests' own packages.
-var testOnly = []string{"internal/testenv", "test"}
+var testOnly = []string{"internal/testenv", "test", "cmd/catflap/internal/clitest"}
 
 func concat(lists ...[]string) []string { return slices.Concat(lists...) }
 
@@ -191,6 +195,11 @@ func TestJudge(t *testing.T) {
 		{"cmd/catflap/run.go", module + "/internal/testenv", false},
 		{"cmd/catflap/run_test.go", module + "/internal/testenv", true},
 		{"cmd/catflap/run.go", gvisor + "/pkg/tcpip", false},
+		{"cmd/catflap/ss.go", module + "/cmd/catflap/internal/sockets", true},
+		{"cmd/catflap/ss.go", module + "/cmd/catflap/internal/clitest", false},
+		{"cmd/catflap/internal/sockets/ss.go", module + "/stack", true},
+		{"cmd/catflap/internal/sockets/ss.go", module + "/app/instance", false},
+		{"cmd/catflap/internal/sockets/ss.go", "github.com/spf13/cobra", false},
 		{"app/instance/instance.go", module + "/stack", true},
 		{"app/instance/instance.go", module + "/tun", true},
 		{"app/instance/instance.go", module + "/cmd/catflap", false},
@@ -226,6 +235,10 @@ func TestJudge(t *testing.T) {
 		{"stack/internal/mend/mend.go", gvisor + "/pkg/tcpip/transport/tcp", true},
 		{"stack/internal/clock/clock.go", gvisor + "/pkg/tcpip/transport/tcp", false},
 		{"tun/driver_offload_linux.go", "unsafe", true},
+		{"stack/routes.go", module + "/stack/route", true},
+		{"stack/route/db.go", gvisor + "/pkg/tcpip", false},
+		{"stack/route/db.go", module + "/stack", false},
+		{"stack/route/db.go", "net/netip", true},
 		{"tun/device.go", module + "/stack", false},
 		{"tun/netns/netns_linux.go", module + "/tun", true},
 		{"tun/netns/netns_linux.go", module + "/stack", false},
