@@ -5,8 +5,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -14,190 +12,9 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"github.com/catflap/catflap/stack/event"
 )
-
-// Event is something that happened in the stack. Exactly one of the pointers is
-// set. Events are values: a subscriber may keep them, and must not change them.
-type Event struct {
-	Seq    uint64       `json:"seq"`  // counts the events for a subscription, from 1; a gap was dropped
-	Time   time.Time    `json:"time"` // by the stack's clock
-	Packet *PacketEvent `json:"packet,omitempty"`
-	Call   *CallEvent   `json:"call,omitempty"`
-	State  *StateEvent  `json:"state,omitempty"`
-	Sample *SampleEvent `json:"sample,omitempty"`
-	Timer  *TimerEvent  `json:"timer,omitempty"`
-	Link   *LinkEvent   `json:"link,omitempty"`
-}
-
-// PacketEvent is one packet (or TSO super-packet) on its way in or out.
-type PacketEvent struct {
-	Out    bool          `json:"out"`
-	Dev    string        `json:"dev"`
-	Len    int           `json:"len"`              // bytes of the IP packet
-	GSO    int           `json:"gso,omitempty"`    // of a TCP super-packet: payload bytes of each segment that it becomes on the wire
-	Data   []byte        `json:"data"`             // its start, as long as SubscribeConfig.Snap asks for
-	Route  *RouteLookup  `json:"route,omitempty"`  // the routing decision
-	Socket *SocketLookup `json:"socket,omitempty"` // in: the socket decision; out: nil
-	FD     int           `json:"fd"`               // the socket's fd, or -1
-	State  string        `json:"state,omitempty"`  // out: the TCP state of the sender
-	Drop   string        `json:"drop,omitempty"`   // why the packet went no further
-
-	// Retransmit is why a TCP segment is sent again: a Cause, or "" of what is sent for the first time.
-	Retransmit Cause `json:"retransmit,omitempty"`
-}
-
-// SampleEvent is how a connection's sender and receiver stand after a segment.
-type SampleEvent struct {
-	FD     int            `json:"fd"` // -1: not accepted yet, or closed already
-	Local  netip.AddrPort `json:"local"`
-	Remote netip.AddrPort `json:"remote"`
-
-	SRTT     time.Duration `json:"srtt"`   // 0: not measured yet
-	RTTVar   time.Duration `json:"rttvar"` // RFC 6298
-	RTO      time.Duration `json:"rto"`
-	Cwnd     int           `json:"cwnd"`     // segments
-	Ssthresh int           `json:"ssthresh"` // segments
-	MSS      int           `json:"mss"`      // payload bytes of a segment
-	InFlight int           `json:"inflight"` // bytes sent and not acknowledged
-	Unsent   int           `json:"unsent"`   // bytes written and not sent
-	SndWnd   int           `json:"snd_wnd"`  // bytes that the peer offers
-	RcvWnd   int           `json:"rcv_wnd"`  // bytes that this side offers
-	SndUna   uint32        `json:"snd_una"`
-	SndNxt   uint32        `json:"snd_nxt"`
-	RcvNxt   uint32        `json:"rcv_nxt"`
-
-	Recovery string `json:"recovery,omitempty"` // "fast", "SACK", "RTO", or "" when nothing is being recovered
-	Limit    string `json:"limit,omitempty"`    // what keeps the sender from sending: "application", "receive window", "congestion window"
-}
-
-// TimerEvent is a timer of a connection that was set, stopped, or that fired.
-type TimerEvent struct {
-	FD     int            `json:"fd"`
-	Local  netip.AddrPort `json:"local"`
-	Remote netip.AddrPort `json:"remote"`
-	Name   string         `json:"name"`            // "retransmission", "tail-loss probe", "reorder", "zero-window probe", "keepalive", "time-wait"
-	Action string         `json:"action"`          // "set", "stopped", "fired"
-	After  time.Duration  `json:"after,omitempty"` // set: when it will fire, from now
-}
-
-// LinkEvent is what a layer below the stack, such as an impairment, did to a packet.
-type LinkEvent struct {
-	Dev    string        `json:"dev"`
-	Out    bool          `json:"out"`
-	Action string        `json:"action"`          // "drop", "delay", "hold", "corrupt", "duplicate", "reorder", "reset", "toobig", "window"
-	Why    string        `json:"why"`             // the rule, or the setting such as "loss"
-	Rule   bool          `json:"rule,omitempty"`  // Why is a rule
-	Delay  time.Duration `json:"delay,omitempty"` // of delay and hold
-	N      int           `json:"n,omitempty"`     // of corrupt: the bit; of toobig: the MTU; of window: the window field
-	Len    int           `json:"len"`             // bytes of the IP packet
-	Data   []byte        `json:"data"`            // its start as it was before, as long as SubscribeConfig.Snap asks for
-}
-
-// StateEvent is a change of a connection's TCP state.
-type StateEvent struct {
-	FD     int            `json:"fd"` // -1: not accepted yet, or closed already
-	Local  netip.AddrPort `json:"local"`
-	Remote netip.AddrPort `json:"remote"`
-	From   string         `json:"from"`
-	To     string         `json:"to"`
-}
-
-// CallEvent is one socket call that an application made, after it returned.
-type CallEvent struct {
-	Name     string        `json:"name"`
-	Args     []CallArg     `json:"args"`
-	Ret      int64         `json:"ret"`
-	Result   string        `json:"result,omitempty"` // Ret as strace(1) writes it, where that is more than a number
-	Errno    syscall.Errno `json:"-"`
-	Error    string        `json:"error,omitempty"` // errno's name, such as EADDRINUSE
-	Start    time.Time     `json:"start"`           // by the stack's clock
-	Duration time.Duration `json:"duration"`
-}
-
-// CallArg is an argument of a call: Text as strace(1) writes it, or, for a
-// buffer, the first maxEventBytes of the Len bytes that were transferred.
-type CallArg struct {
-	Text string `json:"text,omitempty"`
-	Data []byte `json:"data,omitempty"`
-	Len  int    `json:"len,omitempty"`
-	Buf  bool   `json:"buf,omitempty"`
-}
-
-// maxEventBytes is how much of a buffer an event carries, and of a packet unless a
-// subscriber asks for more: the longest IPv6 and TCP headers with options and the
-// start of an HTTP request.
-const maxEventBytes = 512
-
-// maxSnap is the longest IP packet, jumbograms aside.
-const maxSnap = 65535
-
-// EventKinds is a set of kinds of events.
-type EventKinds uint8
-
-// The kinds of events.
-const (
-	PacketEvents EventKinds = 1 << iota
-	CallEvents
-	StateEvents
-	LinkEvents
-	SampleEvents
-	TimerEvents
-
-	// DefaultEvents are those that happen one by one. Samples and timers come with
-	// nearly every segment.
-	DefaultEvents = PacketEvents | CallEvents | StateEvents | LinkEvents
-	AllEvents     = DefaultEvents | SampleEvents | TimerEvents
-
-	// segmentEvents are made where a segment passes.
-	segmentEvents = PacketEvents | StateEvents | SampleEvents | TimerEvents
-)
-
-func (e *Event) kind() EventKinds {
-	switch {
-	case e.Packet != nil:
-		return PacketEvents
-	case e.Call != nil:
-		return CallEvents
-	case e.State != nil:
-		return StateEvents
-	case e.Link != nil:
-		return LinkEvents
-	case e.Sample != nil:
-		return SampleEvents
-	}
-	return TimerEvents
-}
-
-// SubscribeConfig says which events a subscription is for. The stack does no more
-// work than its subscriptions ask for together.
-type SubscribeConfig struct {
-	Buffer int        // events that may wait for the reader; if 0, 1
-	Kinds  EventKinds // if 0, DefaultEvents
-	Snap   int        // bytes of each packet, up to 65535; if 0, 512
-}
-
-// Subscription is a bounded queue of events. A reader that falls behind loses
-// events and is told how many.
-type Subscription struct {
-	hub     *hub
-	cfg     SubscribeConfig
-	ch      chan Event
-	seq     uint64 // guarded by hub.mu
-	dropped atomic.Uint64
-	stop    func() bool
-}
-
-// Events yields events until the subscription or the stack is closed.
-func (sub *Subscription) Events() <-chan Event { return sub.ch }
-
-// Dropped returns how many events did not fit.
-func (sub *Subscription) Dropped() uint64 { return sub.dropped.Load() }
-
-// Close ends the subscription.
-func (sub *Subscription) Close() {
-	sub.stop()
-	sub.hub.remove(sub)
-}
 
 // Subscribe starts a subscription to DefaultEvents that holds up to buffer events
 // and ends with ctx.
@@ -207,145 +24,63 @@ func (s *Stack) Subscribe(ctx context.Context, buffer int) *Subscription {
 
 // SubscribeWith starts a subscription that ends with ctx.
 func (s *Stack) SubscribeWith(ctx context.Context, cfg SubscribeConfig) *Subscription {
-	cfg.Buffer = max(cfg.Buffer, 1)
-	if cfg.Kinds == 0 {
-		cfg.Kinds = DefaultEvents
-	}
-	if cfg.Snap <= 0 {
-		cfg.Snap = maxEventBytes
-	}
-	cfg.Snap = min(cfg.Snap, maxSnap)
-	h := &s.events
-	sub := &Subscription{hub: h, cfg: cfg, ch: make(chan Event, cfg.Buffer)}
-	h.mu.Lock()
-	if h.closed {
-		close(sub.ch)
-		sub.stop = func() bool { return true }
-		h.mu.Unlock()
-		return sub
-	}
-	if h.subs == nil {
-		h.subs = map[*Subscription]struct{}{}
-		h.watched = map[*tcp.Endpoint]*watched{}
-	}
-	h.s = s
-	h.subs[sub] = struct{}{}
-	h.wantLocked()
-	if len(h.subs) == 1 {
-		h.startWatcher()
-	}
-	sub.stop = context.AfterFunc(ctx, func() { h.remove(sub) })
-	h.mu.Unlock()
-	return sub
+	return s.events.Subscribe(ctx, cfg)
 }
 
-// hub hands events to subscriptions. With none, on is one atomic load and
-// nothing else runs.
+// segmentEvents are made where a segment passes.
+const segmentEvents = PacketEvents | StateEvents | SampleEvents | TimerEvents
+
+// hub makes a stack's events, other than calls. With no subscription, on is one
+// atomic load and nothing else runs.
 type hub struct {
-	kinds atomic.Uint32 // EventKinds that someone wants
-	snap  atomic.Int32  // bytes of a packet that someone wants
-	s     *Stack
+	event.Hub
+	s *Stack
 
 	looking sync.Mutex // held while the watcher may hold an endpoint's lock
 
 	// mu comes after an endpoint's lock.
 	mu      sync.Mutex
-	closed  bool
-	subs    map[*Subscription]struct{}
 	watched map[*tcp.Endpoint]*watched // connections in use
-	quit    chan struct{}              // ends the watcher
+	quit    chan struct{}              // ends the watcher; nil: it does not run
 	ended   chan struct{}              // closed by the watcher
 }
 
+func (h *hub) init(s *Stack) {
+	h.s, h.watched = s, map[*tcp.Endpoint]*watched{}
+	h.Init(event.Source{Now: s.clock.Now, Wanted: h.wanted, Flush: h.flush})
+}
+
 // on reports whether someone wants any of these kinds.
-func (h *hub) on(k EventKinds) bool { return EventKinds(h.kinds.Load())&k != 0 }
+func (h *hub) on(k EventKinds) bool { return h.On(k) }
 
-// wantLocked brings what is wanted up to date with the subscriptions.
-func (h *hub) wantLocked() {
-	var kinds EventKinds
-	snap := maxEventBytes // the stack reads the headers there
-	for sub := range h.subs {
-		kinds |= sub.cfg.Kinds
-		snap = max(snap, sub.cfg.Snap)
-	}
-	h.snap.Store(int32(snap))
-	h.kinds.Store(uint32(kinds))
-}
-
-func (h *hub) remove(sub *Subscription) {
+// wanted starts the watcher with the first subscription, and ends it with the last.
+func (h *hub) wanted(kinds EventKinds) {
 	h.mu.Lock()
-	if _, ok := h.subs[sub]; !ok {
-		h.mu.Unlock()
-		return
-	}
-	h.statesLocked() // what the watcher has not seen yet is the subscription's to know
-	delete(h.subs, sub)
-	h.wantLocked()
-	close(sub.ch)
-	var ended chan struct{}
-	if len(h.subs) == 0 {
-		close(h.quit)
-		clear(h.watched)
-		ended = h.ended
-	}
-	h.mu.Unlock()
-	if ended != nil {
-		<-ended
-	}
-}
-
-func (h *hub) close() {
-	h.mu.Lock()
-	h.closed = true
-	var subs []*Subscription
-	for sub := range h.subs {
-		subs = append(subs, sub)
-	}
-	h.mu.Unlock()
-	for _, sub := range subs {
-		sub.Close()
-	}
-}
-
-func (h *hub) publish(e Event) {
-	h.mu.Lock()
-	h.publishLocked(e)
-	h.mu.Unlock()
-}
-
-func (h *hub) publishLocked(e Event) {
-	kind := e.kind()
-	for sub := range h.subs {
-		if sub.cfg.Kinds&kind == 0 {
-			continue
-		}
-		if e.Time.IsZero() {
-			e.Time = h.s.clock.Now()
-		}
-		sub.seq++
-		e.Seq = sub.seq
-		select {
-		case sub.ch <- e.cut(sub.cfg.Snap):
-		default:
-			sub.dropped.Add(1)
-		}
-	}
-}
-
-// cut returns the event with no more than snap bytes of its packet.
-func (e Event) cut(snap int) Event {
+	running := h.quit != nil
 	switch {
-	case e.Packet != nil && len(e.Packet.Data) > snap:
-		p := *e.Packet
-		p.Data = slices.Clone(p.Data[:snap])
-		e.Packet = &p
-	case e.Link != nil && len(e.Link.Data) > snap:
-		l := *e.Link
-		l.Data = slices.Clone(l.Data[:snap])
-		e.Link = &l
+	case kinds != 0 && !running:
+		h.startWatcher()
+	case kinds == 0 && running:
+		close(h.quit)
+		h.quit = nil
+		clear(h.watched)
 	}
-	return e
+	h.mu.Unlock()
+	if kinds == 0 && running {
+		<-h.ended
+	}
 }
+
+// flush publishes what the watcher has not seen yet.
+func (h *hub) flush() {
+	h.mu.Lock()
+	h.statesLocked()
+	h.mu.Unlock()
+}
+
+func (h *hub) publish(e Event) { h.Publish(e) }
+
+func (h *hub) publishLocked(e Event) { h.Publish(e) }
 
 // PublishLink tells the subscribers what a layer below the stack did to a packet.
 // Data may be the whole packet: as much as is wanted is copied, and Len is set.
@@ -357,7 +92,7 @@ func (s *Stack) PublishLink(ev LinkEvent) {
 	}
 	own := ev // ev stays on the stack
 	own.Len = len(ev.Data)
-	own.Data = slices.Clone(ev.Data[:min(own.Len, int(h.snap.Load()))])
+	own.Data = slices.Clone(ev.Data[:min(own.Len, h.Snap())])
 	h.publish(Event{Link: &own})
 }
 
@@ -415,7 +150,7 @@ func (h *hub) publishPacket(ev *PacketEvent, drop string) {
 
 func (s *Stack) packetIn(l *link, proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) *PacketEvent {
 	ev := &PacketEvent{Dev: l.name, Len: pkt.Data().Size(), FD: -1}
-	if b, ok := pkt.Data().PullUp(min(ev.Len, int(s.events.snap.Load()))); ok {
+	if b, ok := pkt.Data().PullUp(min(ev.Len, s.events.Snap())); ok {
 		ev.Data = append([]byte(nil), b...)
 	}
 	ev.GSO = segmentSize(pkt, ev.Len, ev.Data)
@@ -428,7 +163,7 @@ func (s *Stack) packetOut(l *link, pkt *stack.PacketBuffer) (ev *PacketEvent, g 
 	tp, th := pkt.TransportProtocolNumber, pkt.TransportHeader().Slice()
 	if s.events.on(PacketEvents) {
 		ev = &PacketEvent{Out: true, Dev: l.name, FD: -1}
-		snap := int(s.events.snap.Load())
+		snap := s.events.Snap()
 		for _, b := range pkt.AsSlices() {
 			ev.Len += len(b)
 			if room := snap - len(ev.Data); room > 0 {
@@ -448,7 +183,7 @@ func (s *Stack) packetOut(l *link, pkt *stack.PacketBuffer) (ev *PacketEvent, g 
 		Src: netip.AddrPortFrom(dst, uint16(th[2])<<8|uint16(th[3])),
 		Dst: netip.AddrPortFrom(src, uint16(th[0])<<8|uint16(th[1])),
 	}
-	ep := s.ns.FindTransportEndpoint(pkt.NetworkProtocolNumber, tp, t.id(), l.id)
+	ep := s.ns.FindTransportEndpoint(pkt.NetworkProtocolNumber, tp, idOf(t), l.id)
 	if ep, ok := ep.(tcpip.Endpoint); ok && ev != nil {
 		if k := s.sys.byEndpoint(ep); k != nil {
 			ev.FD = k.fd

@@ -112,6 +112,7 @@ func New(cfg Config) (*Stack, error) {
 	s.links.Store(new([]*link))
 	s.db.Store(route.New())
 	s.sys.init(s, cfg.MaxFDs)
+	s.events.init(s)
 	cfg.TCP = cfg.TCP.withDefaults()
 
 	opts := stack.Options{
@@ -249,7 +250,7 @@ func (s *Stack) Close() error {
 		s.closed.Store(true)
 		close(s.done)
 		s.sys.closeAll()
-		s.events.close()
+		s.events.Close()
 		s.stalls.close()
 		for _, l := range *s.links.Load() {
 			l.delayed.close()

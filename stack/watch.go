@@ -68,7 +68,7 @@ func at[T any](p place, e *tcp.Endpoint) *T { return (*T)(p.in(unsafe.Pointer(e)
 // watchLocked returns what is known of e, nil if there is no room to know anything.
 func (h *hub) watchLocked(e *tcp.Endpoint) *watched {
 	w := h.watched[e]
-	if w == nil && len(h.subs) > 0 && len(h.watched) < maxWatched {
+	if w == nil && h.on(AllEvents) && len(h.watched) < maxWatched {
 		w = &watched{e: e, state: e.EndpointState()}
 		switch w.state {
 		case tcp.StateClose, tcp.StateError, tcp.StateConnecting:

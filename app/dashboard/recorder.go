@@ -7,12 +7,12 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/catflap/catflap/internal/packet"
 	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/stack/event"
 )
 
 // Recorder keeps the newest events of a stack, sorted by connection, and counts the steps of the packets' path. It
@@ -510,14 +510,17 @@ func (r *Recorder) state(ev *stack.Event, at time.Duration) {
 
 func (r *Recorder) call(ev *stack.Event, at time.Duration) {
 	k := ev.Call
-	fd := callFD(k)
+	fd := k.FD
+	if k.Name == "socket" {
+		fd = int(k.Ret)
+	}
 	if r.hiddenFDs[fd] && k.Name != "accept4" {
 		return
 	}
 	c := r.byFD[fd]
 	if k.Name == "accept4" {
-		if peer, ok := callPeer(k); ok && k.Ret >= 0 {
-			if c = r.waiting[peer]; c != nil {
+		if k.Ret >= 0 {
+			if c = r.waiting[plain(k.Addr)]; c != nil {
 				r.attach(c, int(k.Ret))
 			} else {
 				c = r.byFD[int(k.Ret)] // a packet was quicker to tell
@@ -550,58 +553,29 @@ func (r *Recorder) call(ev *stack.Event, at time.Duration) {
 // keptCall is a call whose buffers are cut to what its text shows, and empty unless payload is to be shown.
 func (r *Recorder) keptCall(k *stack.CallEvent) *stack.CallEvent {
 	c := *k
-	c.Args = slices.Clone(k.Args)
-	for i := range c.Args {
-		a := &c.Args[i]
-		switch {
-		case !r.payload:
-			a.Data = nil
-			if before, _, ok := strings.Cut(a.Text, hiddenPart); ok {
-				a.Text = before + hiddenPart + "...}"
-			}
-		case len(a.Data) > callBytes:
-			a.Data = slices.Clone(a.Data[:callBytes])
+	if k.Buffer != nil {
+		b := r.keptBuffer(*k.Buffer)
+		c.Buffer = &b
+	}
+	if k.Message != nil {
+		m := *k.Message
+		m.Buffers = slices.Clone(m.Buffers)
+		for i, b := range m.Buffers {
+			m.Buffers[i] = r.keptBuffer(b)
 		}
+		c.Message = &m
 	}
 	return &c
 }
 
-// hiddenPart begins the part of a msghdr's text that has payload.
-const hiddenPart = ", msg_iov="
-
-// callFD is the fd that a call is about, -1 if about none.
-func callFD(k *stack.CallEvent) int {
-	switch k.Name {
-	case "socket":
-		return int(k.Ret)
-	case "poll", "epoll_create1", "epoll_wait":
-		return -1
+func (r *Recorder) keptBuffer(b event.Buffer) event.Buffer {
+	switch {
+	case !r.payload:
+		b.Data = nil
+	case len(b.Data) > callBytes:
+		b.Data = slices.Clone(b.Data[:callBytes])
 	}
-	if len(k.Args) == 0 {
-		return -1
-	}
-	fd, err := strconv.Atoi(k.Args[0].Text)
-	if err != nil {
-		return -1
-	}
-	return fd
-}
-
-// callPeer reads the address in the second argument of a call, as strace(1) writes it.
-func callPeer(k *stack.CallEvent) (netip.AddrPort, bool) {
-	if len(k.Args) < 2 {
-		return netip.AddrPort{}, false
-	}
-	_, rest, _ := strings.Cut(k.Args[1].Text, "_port=htons(")
-	port, rest, _ := strings.Cut(rest, ")")
-	_, rest, _ = strings.Cut(rest, `"`)
-	addr, _, _ := strings.Cut(rest, `"`)
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return netip.AddrPort{}, false
-	}
-	a, err := netip.ParseAddr(addr)
-	return netip.AddrPortFrom(a.Unmap(), uint16(n)), err == nil
+	return b
 }
 
 // sharedRoute returns the lookup of the packet before, if this one is equal: most of a connection's are.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/catflap/catflap/internal/packet"
 	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/stack/event"
 )
 
 // story makes the events of a server at local and a client at remote, in virtual time, and records them.
@@ -116,19 +117,19 @@ func (s *story) state(fd int, from, to string) uint64 {
 	return s.add(stack.Event{State: &stack.StateEvent{FD: fd, Local: s.local, Remote: s.remote, From: from, To: to}})
 }
 
-func (s *story) call(name string, ret int64, args ...stack.CallArg) uint64 {
-	return s.add(stack.Event{Call: &stack.CallEvent{Name: name, Ret: ret, Args: args}})
+func (s *story) call(k stack.CallEvent) uint64 { return s.add(stack.Event{Call: &k}) }
+
+// read is read(2) of all of b.
+func (s *story) read(fd int, b string) uint64 {
+	return s.call(stack.CallEvent{Name: "read", FD: fd, Ret: int64(len(b)), Buffer: buffer(b)})
 }
 
-func text(s string) stack.CallArg { return stack.CallArg{Text: s} }
-func buffer(s string) stack.CallArg {
-	return stack.CallArg{Buf: true, Data: []byte(s), Len: len(s)}
-}
+// buffer is a buffer of 4096 bytes with the bytes of b.
+func buffer(b string) *event.Buffer { return &event.Buffer{Size: 4096, Len: len(b), Data: []byte(b)} }
 
 // accept is accept4(2) of the client's connection on listener.
 func (s *story) accept(listener, fd int) uint64 {
-	addr := fmt.Sprintf("{sa_family=AF_INET, sin_port=htons(%d), sin_addr=inet_addr(%q)}", s.remote.Port(), s.remote.Addr())
-	return s.call("accept4", int64(fd), text(itoa(listener)), text(addr), text("[112 => 16]"), text("SOCK_CLOEXEC"))
+	return s.call(stack.CallEvent{Name: "accept4", FD: listener, Ret: int64(fd), Addr: s.remote, Flags: stack.SOCK_CLOEXEC})
 }
 
 // shake opens a connection whose first sequence numbers are 1000 (client) and 5000.
