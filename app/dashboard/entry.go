@@ -15,6 +15,7 @@ type entry struct {
 	at   time.Duration // since the recording's start
 	lost uint64        // events lost since the recording's start, when this one came
 	conn *connection
+	id   uint64 // the stack's identity of the connection; 0: none, or not known
 
 	// Exactly one is set.
 	packet *keptPacket

@@ -23,6 +23,10 @@ type story struct {
 
 	local, remote netip.AddrPort
 	mss           int // of super-packets
+
+	conns     map[[2]netip.AddrPort]uint64 // identities of the newest connections
+	count     uint64                       // of the identities given
+	anonymous bool                         // events come without identities
 }
 
 var (
@@ -32,7 +36,25 @@ var (
 )
 
 func newStory(t testing.TB) *story {
-	return &story{t: t, r: NewRecorder(epoch, false), now: epoch, local: server, remote: client}
+	return &story{t: t, r: NewRecorder(epoch, false), now: epoch, local: server, remote: client, conns: map[[2]netip.AddrPort]uint64{}}
+}
+
+// conn is the identity of the connection between local and remote.
+func (s *story) conn() uint64 {
+	if s.anonymous {
+		return 0
+	}
+	key := [2]netip.AddrPort{s.local, s.remote}
+	if s.conns[key] == 0 {
+		s.again()
+	}
+	return s.conns[key]
+}
+
+// again makes what follows about another connection with the same addresses.
+func (s *story) again() {
+	s.count++
+	s.conns[[2]netip.AddrPort{s.local, s.remote}] = s.count
 }
 
 func (s *story) add(ev stack.Event) uint64 {
@@ -95,13 +117,13 @@ func (s *story) in(l *stack.SocketLookup, g seg) uint64 {
 			p.Drop = "NO_SOCKET"
 		}
 	}
-	return s.add(stack.Event{Packet: p})
+	return s.add(stack.Event{Conn: s.conn(), Packet: p})
 }
 
 // out is a segment to the client.
 func (s *story) out(fd int, state string, g seg) uint64 {
 	b := g.bytes(s.local, s.remote)
-	return s.add(stack.Event{Packet: &stack.PacketEvent{Out: true, Dev: "cat0", Len: len(b), Data: b, FD: fd, State: state, GSO: s.mss}})
+	return s.add(stack.Event{Conn: s.conn(), Packet: &stack.PacketEvent{Out: true, Dev: "cat0", Len: len(b), Data: b, FD: fd, State: state, GSO: s.mss}})
 }
 
 // link is what the link does to a segment.
@@ -114,14 +136,20 @@ func (s *story) link(out bool, action, why string, g seg) uint64 {
 }
 
 func (s *story) state(fd int, from, to string) uint64 {
-	return s.add(stack.Event{State: &stack.StateEvent{FD: fd, Local: s.local, Remote: s.remote, From: from, To: to}})
+	return s.add(stack.Event{Conn: s.conn(), State: &stack.StateEvent{FD: fd, Local: s.local, Remote: s.remote, From: from, To: to}})
 }
 
+// call is a call of no connection.
 func (s *story) call(k stack.CallEvent) uint64 { return s.add(stack.Event{Call: &k}) }
+
+// connCall is a call of the connection.
+func (s *story) connCall(k stack.CallEvent) uint64 {
+	return s.add(stack.Event{Conn: s.conn(), Call: &k})
+}
 
 // read is read(2) of all of b.
 func (s *story) read(fd int, b string) uint64 {
-	return s.call(stack.CallEvent{Name: "read", FD: fd, Ret: int64(len(b)), Buffer: buffer(b)})
+	return s.connCall(stack.CallEvent{Name: "read", FD: fd, Ret: int64(len(b)), Buffer: buffer(b)})
 }
 
 // buffer is a buffer of 4096 bytes with the bytes of b.
@@ -129,7 +157,7 @@ func buffer(b string) *event.Buffer { return &event.Buffer{Size: 4096, Len: len(
 
 // accept is accept4(2) of the client's connection on listener.
 func (s *story) accept(listener, fd int) uint64 {
-	return s.call(stack.CallEvent{Name: "accept4", FD: listener, Ret: int64(fd), Addr: s.remote, Flags: stack.SOCK_CLOEXEC})
+	return s.connCall(stack.CallEvent{Name: "accept4", FD: listener, Ret: int64(fd), Addr: s.remote, Flags: stack.SOCK_CLOEXEC})
 }
 
 // shake opens a connection whose first sequence numbers are 1000 (client) and 5000.

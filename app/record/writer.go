@@ -145,7 +145,7 @@ func encode(ev stack.Event) ([]byte, error) {
 			socket.Tries = nil
 			short.Socket = &socket
 		}
-		if b, err = marshal(stack.Event{Seq: ev.Seq, Time: ev.Time, Packet: &short}); err == nil && len(b) <= maxEvent {
+		if b, err = marshal(stack.Event{Seq: ev.Seq, Time: ev.Time, Conn: ev.Conn, Packet: &short}); err == nil && len(b) <= maxEvent {
 			return b, nil
 		}
 	}

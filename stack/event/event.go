@@ -12,9 +12,16 @@ import (
 
 // Event is something that happened in the stack. Exactly one of the pointers is
 // set. Events are values: a subscriber may keep them, and must not change them.
+//
+// Conn is a TCP connection's identity, from its first SYN to the end of TIME-WAIT,
+// whether the application has a socket for it or not. A SYN that is sent again keeps
+// it; another connection with the same addresses has another. No number is used
+// twice. Once the application has it, it is the number of its socket too: that of
+// SocketInfo, lsof's DEVICE and ss's ino.
 type Event struct {
-	Seq    uint64    `json:"seq"`  // counts the events for a subscription, from 1; a gap was dropped
-	Time   time.Time `json:"time"` // by the stack's clock
+	Seq    uint64    `json:"seq"`            // counts the events for a subscription, from 1; a gap was dropped
+	Time   time.Time `json:"time"`           // by the stack's clock
+	Conn   uint64    `json:"conn,omitempty"` // the connection that it is about; 0: none
 	Packet *Packet   `json:"packet,omitempty"`
 	Call   *Call     `json:"call,omitempty"`
 	State  *State    `json:"state,omitempty"`
