@@ -29,7 +29,12 @@ func (c *call) end(k *socket, ret int64, err error) {
 	if errno, ok := err.(syscall.Errno); ok {
 		c.ev.Ret, c.ev.Errno, c.ev.Error = -1, errno, errnoName(errno)
 	}
-	c.s.events.publish(Event{Call: &c.ev})
+	var conn uint64
+	if k != nil {
+		caused := err != nil && err != syscall.EAGAIN || ret == 0 && c.ev.Buffer != nil && c.ev.Buffer.Size > 0 // an error, or the end of the stream
+		conn = c.s.events.called(k, caused)
+	}
+	c.s.events.Publish(Event{Conn: conn, Call: &c.ev})
 }
 
 // transferred is a buffer of which n bytes were transferred. Nothing was if n < 0.

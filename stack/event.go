@@ -4,16 +4,11 @@ import (
 	"context"
 	"net/netip"
 	"slices"
-	"sync"
-	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
-
-	"github.com/catflap/catflap/stack/event"
 )
 
 // Subscribe starts a subscription to DefaultEvents that holds up to buffer events
@@ -27,61 +22,6 @@ func (s *Stack) SubscribeWith(ctx context.Context, cfg SubscribeConfig) *Subscri
 	return s.events.Subscribe(ctx, cfg)
 }
 
-// segmentEvents are made where a segment passes.
-const segmentEvents = PacketEvents | StateEvents | SampleEvents | TimerEvents
-
-// hub makes a stack's events, other than calls. With no subscription, on is one
-// atomic load and nothing else runs.
-type hub struct {
-	event.Hub
-	s *Stack
-
-	looking sync.Mutex // held while the watcher may hold an endpoint's lock
-
-	// mu comes after an endpoint's lock.
-	mu      sync.Mutex
-	watched map[*tcp.Endpoint]*watched // connections in use
-	quit    chan struct{}              // ends the watcher; nil: it does not run
-	ended   chan struct{}              // closed by the watcher
-}
-
-func (h *hub) init(s *Stack) {
-	h.s, h.watched = s, map[*tcp.Endpoint]*watched{}
-	h.Init(event.Source{Now: s.clock.Now, Wanted: h.wanted, Flush: h.flush})
-}
-
-// on reports whether someone wants any of these kinds.
-func (h *hub) on(k EventKinds) bool { return h.On(k) }
-
-// wanted starts the watcher with the first subscription, and ends it with the last.
-func (h *hub) wanted(kinds EventKinds) {
-	h.mu.Lock()
-	running := h.quit != nil
-	switch {
-	case kinds != 0 && !running:
-		h.startWatcher()
-	case kinds == 0 && running:
-		close(h.quit)
-		h.quit = nil
-		clear(h.watched)
-	}
-	h.mu.Unlock()
-	if kinds == 0 && running {
-		<-h.ended
-	}
-}
-
-// flush publishes what the watcher has not seen yet.
-func (h *hub) flush() {
-	h.mu.Lock()
-	h.statesLocked()
-	h.mu.Unlock()
-}
-
-func (h *hub) publish(e Event) { h.Publish(e) }
-
-func (h *hub) publishLocked(e Event) { h.Publish(e) }
-
 // PublishLink tells the subscribers what a layer below the stack did to a packet.
 // Data may be the whole packet: as much as is wanted is copied, and Len is set.
 // If nobody listens it costs one atomic load.
@@ -93,7 +33,7 @@ func (s *Stack) PublishLink(ev LinkEvent) {
 	own := ev // ev stays on the stack
 	own.Len = len(ev.Data)
 	own.Data = slices.Clone(ev.Data[:min(own.Len, h.Snap())])
-	h.publish(Event{Link: &own})
+	h.Publish(Event{Link: &own})
 }
 
 // tag goes with a packet through netstack, which keeps the owner of a packet
@@ -108,8 +48,8 @@ type tag struct {
 func (h *hub) expect(pkt *stack.PacketBuffer, ev *PacketEvent) { pkt.Owner = &tag{ev: ev} }
 
 // socketChosen publishes the event of pkt, now that its socket is known and
-// before the socket has seen it.
-func (h *hub) socketChosen(pkt *stack.PacketBuffer, l *SocketLookup) {
+// before the socket has seen it. id is the connection that it is about.
+func (h *hub) socketChosen(pkt *stack.PacketBuffer, l *SocketLookup, id uint64) {
 	t, ok := pkt.Owner.(*tag)
 	if !ok {
 		return
@@ -127,25 +67,49 @@ func (h *hub) socketChosen(pkt *stack.PacketBuffer, l *SocketLookup) {
 	case !l.Found:
 		t.ev.Drop = dropNoSocket
 	}
-	h.publishLocked(Event{Packet: t.ev})
+	h.Publish(Event{Conn: id, Packet: t.ev})
 }
 
 // finish publishes ev unless socketChosen has.
-func (h *hub) finish(pkt *stack.PacketBuffer, ev *PacketEvent) {
+func (h *hub) finish(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer, ev *PacketEvent) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if t, ok := pkt.Owner.(*tag); ok && !t.published {
 		t.published = true
 		ev.Drop = brokenPacket(pkt, ev.Data, ev.Len)
-		h.publishLocked(Event{Packet: ev})
+		h.Publish(Event{Conn: h.inboundLocked(proto, ev.Data), Packet: ev})
 	}
 }
 
-func (h *hub) publishPacket(ev *PacketEvent, drop string) {
-	if ev != nil {
-		ev.Drop = drop
-		h.publish(Event{Packet: ev})
+// unclaimed publishes the event of an inbound packet that no socket is chosen for.
+func (h *hub) unclaimed(proto tcpip.NetworkProtocolNumber, ev *PacketEvent) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.Publish(Event{Conn: h.inboundLocked(proto, ev.Data), Packet: ev})
+}
+
+// inboundLocked returns the connection that an inbound packet is about, of which b is
+// the start, 0 if it is about none.
+func (h *hub) inboundLocked(proto tcpip.NetworkProtocolNumber, b []byte) uint64 {
+	tp, th := transportOf(proto, b)
+	if tp != header.TCPProtocolNumber || len(th) < 4 {
+		return 0
 	}
+	var src, dst netip.Addr
+	if proto == ipv4.ProtocolNumber {
+		src, dst = v4Addrs(b)
+	} else {
+		src, dst = v6Addrs(b)
+	}
+	if w := h.pairs[pair{portOf(dst, th[2:]), portOf(src, th)}]; w != nil {
+		return w.id
+	}
+	return 0
+}
+
+// portOf is an address with the port that stands at the start of b.
+func portOf(a netip.Addr, b []byte) netip.AddrPort {
+	return netip.AddrPortFrom(a, uint16(b[0])<<8|uint16(b[1]))
 }
 
 func (s *Stack) packetIn(l *link, proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) *PacketEvent {
@@ -157,9 +121,16 @@ func (s *Stack) packetIn(l *link, proto tcpip.NetworkProtocolNumber, pkt *stack.
 	return ev
 }
 
-// packetOut returns the event of a packet, nil if nobody wants it, and the segment that
-// it is if it is a connection's.
-func (s *Stack) packetOut(l *link, pkt *stack.PacketBuffer) (ev *PacketEvent, g sent) {
+// outbound is a packet on its way out.
+type outbound struct {
+	ev   *PacketEvent // nil: nobody wants it
+	conn uint64       // that it is about; 0: none
+	seg  sent         // of the connection that sends it, if it is a connection's
+}
+
+// packetOut says what is to be told of a packet on its way out.
+func (s *Stack) packetOut(l *link, pkt *stack.PacketBuffer) (o outbound) {
+	var ev *PacketEvent
 	tp, th := pkt.TransportProtocolNumber, pkt.TransportHeader().Slice()
 	if s.events.on(PacketEvents) {
 		ev = &PacketEvent{Out: true, Dev: l.name, FD: -1}
@@ -170,6 +141,7 @@ func (s *Stack) packetOut(l *link, pkt *stack.PacketBuffer) (ev *PacketEvent, g 
 				ev.Data = append(ev.Data, b[:min(len(b), room)]...)
 			}
 		}
+		o.ev = ev
 		ev.GSO = segmentSize(pkt, ev.Len, ev.Data)
 		if len(th) == 0 && firstFragment(pkt) {
 			tp, th = transportOf(pkt.NetworkProtocolNumber, ev.Data)
@@ -177,32 +149,40 @@ func (s *Stack) packetOut(l *link, pkt *stack.PacketBuffer) (ev *PacketEvent, g 
 	}
 	src, dst, ok := outboundAddrs(pkt)
 	if !ok || len(th) < 4 || tp != header.TCPProtocolNumber && tp != header.UDPProtocolNumber {
-		return ev, g
+		return o
 	}
-	t := FourTuple{
-		Src: netip.AddrPortFrom(dst, uint16(th[2])<<8|uint16(th[3])),
-		Dst: netip.AddrPortFrom(src, uint16(th[0])<<8|uint16(th[1])),
-	}
+	t := FourTuple{Src: portOf(dst, th[2:]), Dst: portOf(src, th)}
 	ep := s.ns.FindTransportEndpoint(pkt.NetworkProtocolNumber, tp, idOf(t), l.id)
 	if ep, ok := ep.(tcpip.Endpoint); ok && ev != nil {
 		if k := s.sys.byEndpoint(ep); k != nil {
 			ev.FD = k.fd
 		}
 	}
-	e, ok := ep.(*tcp.Endpoint)
-	if !ok || e.EndpointState() == tcp.StateListen {
-		return ev, g
+	conn := tcpOf(ep)
+	if conn == nil || conn.State() == tcpListen {
+		if tp == header.TCPProtocolNumber {
+			o.conn = s.events.answered(pair{t.Dst, t.Src}, header.TCP(th))
+		}
+		return o
 	}
-	s.events.observe(e)
-	g = sentBy(e, pkt)
+	o.conn = s.events.observe(conn)
 	var c Cause
-	if g.e != nil {
-		c = s.events.sending(g)
+	if o.seg, ok = conn.Sending(pkt); ok {
+		c = s.events.sending(o.seg)
 	}
 	if ev != nil {
-		ev.State, ev.Retransmit = stateName(e.EndpointState()), c
+		ev.State, ev.Retransmit = conn.State().String(), c
 	}
-	return ev, g
+	return o
+}
+
+// leaves publishes a packet that is on its way out, or is dropped.
+func (h *hub) leaves(o *outbound, drop string) {
+	if o.ev != nil {
+		o.ev.Drop = drop
+		h.Publish(Event{Conn: o.conn, Packet: o.ev})
+	}
+	h.sent(o.seg)
 }
 
 // firstFragment reports whether a packet is no later fragment of another.
@@ -223,96 +203,4 @@ func segmentSize(pkt *stack.PacketBuffer, n int, b []byte) int {
 		return 0
 	}
 	return mss
-}
-
-// watchInterval bounds how late a change of state that no packet follows (the end
-// of TIME-WAIT, a reset) is seen.
-const watchInterval = 2 * time.Millisecond
-
-// maxWatched bounds the endpoints whose states are followed at once.
-const maxWatched = 4096
-
-// observe publishes what has become of e's state since it was last seen. It is
-// called for each segment before the segment's own event, so that the story is
-// told in order.
-func (h *hub) observe(e *tcp.Endpoint) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if w := h.watchLocked(e); w != nil {
-		h.changedLocked(w, e.EndpointState())
-	}
-}
-
-func (h *hub) changedLocked(w *watched, now tcp.EndpointState) {
-	if now == tcp.StateConnecting {
-		return // netstack's own, on the way to SYN-SENT or SYN-RECEIVED
-	}
-	for _, next := range path(w.state, now) {
-		fd, local, remote := h.ends(w.e)
-		h.publishLocked(Event{State: &StateEvent{FD: fd, Local: local, Remote: remote, From: stateName(w.state), To: stateName(next)}})
-		w.state = next
-	}
-	if now == tcp.StateClose || now == tcp.StateError {
-		h.closedLocked(w)
-	}
-}
-
-// before has the state that a connection must have been in before another (RFC
-// 9293 3.3.2, figure 5). TIME-WAIT can also follow FIN-WAIT-2 and CLOSING, but
-// FIN-WAIT-1 has come before those.
-var before = map[tcp.EndpointState]tcp.EndpointState{
-	tcp.StateFinWait1:  tcp.StateEstablished,
-	tcp.StateFinWait2:  tcp.StateFinWait1,
-	tcp.StateClosing:   tcp.StateFinWait1,
-	tcp.StateTimeWait:  tcp.StateFinWait1,
-	tcp.StateCloseWait: tcp.StateEstablished,
-	tcp.StateLastAck:   tcp.StateCloseWait,
-}
-
-// path is the way from one state to another: when several segments are processed
-// together, states are left before anyone can look.
-func path(was, now tcp.EndpointState) (states []tcp.EndpointState) {
-	if was == now {
-		return nil
-	}
-	for st := now; st != was; {
-		states = append(states, st)
-		prev, ok := before[st]
-		if !ok || st == tcp.StateTimeWait && (was == tcp.StateFinWait2 || was == tcp.StateClosing) {
-			break
-		}
-		st = prev
-	}
-	slices.Reverse(states)
-	return states
-}
-
-// startWatcher starts the goroutine that publishes what no segment follows: changes
-// of TCP states, and timers that were set after the last segment or that fired. It runs while there are subscriptions; remove waits for it.
-func (h *hub) startWatcher() {
-	h.quit, h.ended = make(chan struct{}), make(chan struct{})
-	quit, ended := h.quit, h.ended
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(watchInterval)
-		defer tick.Stop()
-		for {
-			select {
-			case <-quit:
-				return
-			case <-tick.C:
-			}
-			h.lookAgain()
-			h.mu.Lock()
-			h.statesLocked()
-			h.mu.Unlock()
-		}
-	}()
-}
-
-// statesLocked publishes the changes of state that nobody has seen yet.
-func (h *hub) statesLocked() {
-	for e, w := range h.watched {
-		h.changedLocked(w, e.EndpointState())
-	}
 }

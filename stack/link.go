@@ -11,6 +11,9 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/catflap/catflap/internal/batching"
+	"github.com/catflap/catflap/stack/internal/mend"
 )
 
 // link stands between a link endpoint and netstack. It asks the routing policy
@@ -22,8 +25,8 @@ type link struct {
 	id       tcpip.NICID
 	name     string
 	loopback bool
-	held     heldACKs    // inbound
-	delayed  delayedACKs // outbound
+	thin     mend.ThinACKs     // inbound
+	delayed  *mend.DelayedACKs // outbound; nil: none is delayed
 }
 
 // dropCounters count packets that the routing policy database did not let
@@ -97,7 +100,7 @@ func (l *link) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stac
 			// transport.go completes and publishes the event when a socket is chosen.
 			l.s.events.expect(pkt, ev)
 		} else {
-			l.s.events.publish(Event{Packet: ev})
+			l.s.events.unclaimed(proto, ev)
 			ev = nil
 		}
 	}
@@ -108,8 +111,54 @@ func (l *link) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stac
 		l.s.sendUnreachable(l, proto, pkt, rt.Type)
 	}
 	if ev != nil {
-		l.s.events.finish(pkt, ev)
+		l.s.events.finish(proto, pkt, ev)
 	}
+}
+
+var _ batching.Dispatcher = (*link)(nil)
+
+// DeliverBatched implements batching.Dispatcher. No ACK is left out while somebody
+// listens to packets, who is to see them all, nor by a stack that forwards: others' ACKs
+// are not ours to leave out.
+func (l *link) DeliverBatched(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) {
+	switch {
+	case l.s.fwd:
+		l.DeliverNetworkPacket(proto, pkt)
+	case l.s.events.on(PacketEvents):
+		l.EndBatch() // what was held before somebody listened
+		l.DeliverNetworkPacket(proto, pkt)
+	default:
+		l.thin.Deliver(proto, pkt)
+	}
+}
+
+// EndBatch implements batching.Dispatcher.
+func (l *link) EndBatch() { l.thin.Flush() }
+
+// falseTooBig reports whether an incoming packet is an ICMP error that asks for smaller
+// packets and is not to be believed. Only ICMP errors are looked at closely, so it costs
+// other packets a comparison.
+func (l *link) falseTooBig(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) bool {
+	if l.loopback || l.s.guards == nil {
+		return false
+	}
+	if b, ok := pkt.Data().PullUp(header.IPv4MinimumSize); !ok || !mayBeICMP(proto, b) {
+		return false
+	}
+	b, ok := pkt.Data().PullUp(min(pkt.Data().Size(), maxQuoteV6))
+	if !ok || proto == ipv4.ProtocolNumber && header.IPv4(b).FragmentOffset() != 0 {
+		return false
+	}
+	tp, icmp := transportOf(proto, b)
+	return l.s.guards.FalseTooBig(l.id, proto, tp, icmp)
+}
+
+// mayBeICMP looks at the protocol field of an IP header's first 20 bytes.
+func mayBeICMP(proto tcpip.NetworkProtocolNumber, b []byte) bool {
+	if proto == ipv4.ProtocolNumber {
+		return header.IPv4(b).Protocol() == uint8(header.ICMPv4ProtocolNumber)
+	}
+	return header.IPv6(b).NextHeader() == uint8(header.ICMPv6ProtocolNumber)
 }
 
 // forSocket reports whether a whole packet is for a socket, so that its event
@@ -176,12 +225,23 @@ var _ stack.QueueingDiscipline = egress{}
 
 // WritePacket implements stack.QueueingDiscipline.
 func (e egress) WritePacket(pkt *stack.PacketBuffer) tcpip.Error {
-	e.l.s.stalls.sending()
-	if e.l.delayed.hold(pkt) {
+	e.l.s.stalls.Sending()
+	if d := e.l.delayed; d != nil && d.Hold(pkt) {
 		return nil
 	}
 	return e.l.send(pkt)
 }
+
+var _ mend.Link = egress{}
+
+// ID implements mend.Link.
+func (e egress) ID() tcpip.NICID { return e.l.id }
+
+// MTU implements mend.Link.
+func (e egress) MTU() uint32 { return e.l.MTU() }
+
+// Send implements mend.Link.
+func (e egress) Send(pkt *stack.PacketBuffer) tcpip.Error { return e.l.send(pkt) }
 
 // Close implements stack.QueueingDiscipline. There is no queue.
 func (egress) Close() {}
@@ -212,13 +272,12 @@ func (l *link) dispose(pkt *stack.PacketBuffer) bool {
 	}
 	q := RouteQuery{Src: src, Dst: dst}
 	var rt *Route
-	var ev *PacketEvent
-	var g sent
+	var o outbound
 	if l.s.events.on(segmentEvents) {
-		ev, g = l.s.packetOut(l, pkt)
+		o = l.s.packetOut(l, pkt)
 	}
-	if ev != nil {
-		ev.Route, rt = l.s.db.Load().Explain(q)
+	if o.ev != nil {
+		o.ev.Route, rt = l.s.db.Load().Explain(q)
 	} else {
 		_, rt = l.s.db.Load().Decide(q, nil)
 	}
@@ -234,15 +293,13 @@ func (l *link) dispose(pkt *stack.PacketBuffer) bool {
 	case rt.Err() != nil:
 		drop = l.s.drops.drop(rt.Type)
 	case rt.Type == Local:
-		l.s.events.publishPacket(ev, "")
-		l.s.events.sent(g)
+		l.s.events.leaves(&o, "")
 		in := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: pkt.ToBuffer()})
 		l.s.lo.DeliverNetworkPacket(pkt.NetworkProtocolNumber, in)
 		in.DecRef()
 		return true
 	}
-	l.s.events.publishPacket(ev, drop)
-	l.s.events.sent(g)
+	l.s.events.leaves(&o, drop)
 	return drop != ""
 }
 

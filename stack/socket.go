@@ -8,9 +8,9 @@ import (
 	"syscall"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
@@ -18,13 +18,14 @@ import (
 // socket is an open socket: an fd and the netstack endpoint behind it.
 type socket struct {
 	s      *Stack
-	id     uint64 // never used again, unlike fd
+	id     uint64 // never used again, unlike fd; of a connection, its identity: Event.Conn
 	fd     int
 	domain int // AF_INET or AF_INET6
 	typ    int // SOCK_STREAM or SOCK_DGRAM
 	ep     tcpip.Endpoint
 	wq     *waiter.Queue
 
+	conn        atomic.Uint64 // id once the socket is a connection's; 0: it is none's
 	nonblock    atomic.Bool
 	freebind    atomic.Bool
 	transparent atomic.Bool
@@ -60,9 +61,16 @@ type option struct {
 	value       any
 }
 
-func (y *Sys) newSocket(fd, domain, typ int, ep tcpip.Endpoint, wq *waiter.Queue, nonblock bool) (*socket, error) {
-	k := &socket{s: y.s, id: y.ids.Add(1), fd: fd, domain: domain, typ: typ, ep: ep, wq: wq, closed: make(chan struct{})}
+// newSocket makes a socket at fd; conn is the identity of the connection that it is
+// accepted with, 0 if it is none.
+func (y *Sys) newSocket(conn uint64, fd, domain, typ int, ep tcpip.Endpoint, wq *waiter.Queue, nonblock bool) (*socket, error) {
+	id := conn
+	if id == 0 {
+		id = y.ids.Add(1)
+	}
+	k := &socket{s: y.s, id: id, fd: fd, domain: domain, typ: typ, ep: ep, wq: wq, closed: make(chan struct{})}
 	k.nonblock.Store(nonblock)
+	k.conn.Store(conn)
 	if err := y.install(fd, k); err != nil {
 		ep.Abort()
 		return nil, err
@@ -246,7 +254,7 @@ func (k *socket) accept(flags int) (*socket, error) {
 		k.s.sys.release(fd, reserved{})
 		return nil, errnoOf(terr)
 	}
-	n, err := k.s.sys.newSocket(fd, k.domain, k.typ, ep, wq, flags&SOCK_NONBLOCK != 0)
+	n, err := k.s.sys.newSocket(k.s.events.accepted(tcpOf(ep)), fd, k.domain, k.typ, ep, wq, flags&SOCK_NONBLOCK != 0)
 	if err != nil {
 		return nil, err
 	}
@@ -286,7 +294,7 @@ func (k *socket) connect(ap netip.AddrPort) error {
 	if k.connecting {
 		return k.reportConnectLocked()
 	}
-	if k.stream() && k.tcpState() == tcpState(tcp.StateListen) {
+	if k.stream() && k.tcpState() == tcpListen {
 		return syscall.EISCONN
 	}
 	if k.stream() && k.tcpState().unconnected() {
@@ -323,6 +331,13 @@ func (k *socket) connect(ap netip.AddrPort) error {
 		}
 	}
 	was := k.connected.Swap(!k.stream())
+	if k.stream() && k.conn.CompareAndSwap(0, k.id) {
+		defer func() {
+			if err != nil && err != syscall.EINPROGRESS {
+				k.conn.Store(0) // no SYN was sent
+			}
+		}()
+	}
 	err = errnoOf(k.ep.Connect(fa))
 	if err != nil {
 		k.connected.Store(was)
@@ -372,7 +387,7 @@ func (k *socket) connectResultLocked() error {
 	switch st := k.tcpState(); {
 	case st.pending():
 		return syscall.EALREADY
-	case st == tcpState(tcp.StateError), st == tcpState(tcp.StateClose):
+	case st.ended():
 		k.connecting = false
 		if err := k.takeError(); err != nil {
 			return err
@@ -406,7 +421,7 @@ func (k *socket) fault() error {
 	if p := k.pending.Load(); p != nil {
 		return *p
 	}
-	if st := k.tcpState(); k.stream() && st != tcpState(tcp.StateError) && st != tcpState(tcp.StateClose) {
+	if k.stream() && !k.tcpState().ended() {
 		return nil
 	}
 	if err := k.lastError(); err != nil {
@@ -437,18 +452,8 @@ func (k *socket) lastError() error {
 	return err
 }
 
-// tcpState is a TCP endpoint's state.
-type tcpState tcp.EndpointState
-
-func (k *socket) tcpState() tcpState { return tcpState(k.ep.State()) }
-
-func (st tcpState) unconnected() bool {
-	return st == tcpState(tcp.StateInitial) || st == tcpState(tcp.StateBound)
-}
-
-func (st tcpState) pending() bool {
-	return st == tcpState(tcp.StateConnecting) || st == tcpState(tcp.StateSynSent) || st == tcpState(tcp.StateSynRecv)
-}
+// tcpState is the state of a stream socket.
+func (k *socket) tcpState() tcpState { return tcpOf(k.ep).State() }
 
 // recv reads into w what is there. from is set for datagrams.
 func (k *socket) recv(w io.Writer, peek bool) (res tcpip.ReadResult, err error) {
@@ -610,7 +615,7 @@ func (s *Stack) newEndpoint(domain, typ, proto int) (tcpip.Endpoint, *waiter.Que
 	var tp tcpip.TransportProtocolNumber
 	switch typ {
 	case SOCK_STREAM:
-		tp = tcp.ProtocolNumber
+		tp = header.TCPProtocolNumber
 		if proto != IPPROTO_IP && proto != IPPROTO_TCP {
 			return nil, nil, syscall.EPROTONOSUPPORT
 		}

@@ -8,6 +8,7 @@ import (
 	"math/rand"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,9 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
+	"github.com/catflap/catflap/stack/internal/clock"
+	"github.com/catflap/catflap/stack/internal/mend"
+	"github.com/catflap/catflap/stack/internal/peek"
 	"github.com/catflap/catflap/stack/route"
 )
 
@@ -63,20 +67,20 @@ type Config struct {
 // Stack is a running userspace TCP/IP stack. Its methods may be called at the
 // same time from many goroutines.
 type Stack struct {
-	ns        *stack.Stack
-	clock     *timedClock
-	log       *slog.Logger
-	tcp       *tcpProtocol
-	lo        *link
-	fwd       bool
-	unguarded bool          // Config.NoGuards
-	ackDelay  time.Duration // TCPConfig.ACKDelay
-	sys       Sys
-	events    hub
-	stalls    stallGuard
-	drops     dropCounters
-	steer     atomic.Pointer[steering]
-	seed      uint32 // of the choice within a SO_REUSEPORT group
+	ns       *stack.Stack
+	clock    *clock.Clock
+	log      *slog.Logger
+	tcp      *tcpProtocol
+	lo       *link
+	fwd      bool
+	guards   *mend.Guards  // nil: there are none
+	ackDelay time.Duration // TCPConfig.ACKDelay
+	sys      Sys
+	events   hub
+	stalls   mend.StallGuard
+	drops    dropCounters
+	steer    atomic.Pointer[steering]
+	seed     uint32 // of the choice within a SO_REUSEPORT group
 
 	db atomic.Pointer[route.DB] // rules, tables and addresses; replaced whole under mu
 
@@ -89,6 +93,11 @@ type Stack struct {
 	start     time.Time
 }
 
+// CheckNetstack says what of netstack is not as catflap knows it. It returns nil if all
+// is; otherwise its text is a line for each thing that is missing, with what does not
+// work without it. New logs that as a warning, and goes on without.
+func CheckNetstack() error { return peek.Check() }
+
 // New starts a stack. The caller must Close it.
 func New(cfg Config) (*Stack, error) {
 	if cfg.MaxFDs == 0 {
@@ -97,17 +106,18 @@ func New(cfg Config) (*Stack, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	if d := cfg.TCP.ACKDelay; d < 0 || d >= maxACKDelay {
-		return nil, fmt.Errorf("stack: TCP.ACKDelay is %v: want less than %v (RFC 9293), or 0 for none", d, maxACKDelay)
+	if d := cfg.TCP.ACKDelay; d < 0 || d >= mend.MaxACKDelay {
+		return nil, fmt.Errorf("stack: TCP.ACKDelay is %v: want less than %v (RFC 9293), or 0 for none", d, mend.MaxACKDelay)
 	}
 	if cfg.TCP.Processors < 0 {
 		return nil, fmt.Errorf("stack: TCP.Processors is %d: want 1 or more, or 0 for half of GOMAXPROCS", cfg.TCP.Processors)
 	}
-	clock := &timedClock{Clock: cfg.Clock}
-	if cfg.Clock == nil {
-		clock = &timedClock{tcpip.NewStdClock(), newWheel()}
+	if err := CheckNetstack(); err != nil {
+		for _, missing := range strings.Split(err.Error(), "\n") {
+			cfg.Logger.Warn("netstack is not as catflap knows it", "missing", missing)
+		}
 	}
-	s := &Stack{clock: clock, log: cfg.Logger, fwd: cfg.Forwarding, ackDelay: cfg.TCP.ACKDelay, unguarded: cfg.NoGuards, done: make(chan struct{})}
+	s := &Stack{clock: clock.Of(cfg.Clock), log: cfg.Logger, fwd: cfg.Forwarding, ackDelay: cfg.TCP.ACKDelay, done: make(chan struct{})}
 	s.start = s.clock.Now()
 	s.links.Store(new([]*link))
 	s.db.Store(route.New())
@@ -145,7 +155,10 @@ func New(cfg Config) (*Stack, error) {
 	s.ns = stack.New(opts)
 	rng := s.ns.SecureRNG()
 	s.seed = rng.Uint32()
-	s.stalls.init(s)
+	if !cfg.NoGuards {
+		s.guards = mend.NewGuards(s.ns, s.clock)
+		s.stalls.Init(s.ns, s.clock, s.ns.Stats().TCP.Retransmits)
+	}
 	if err := s.configure(cfg); err != nil {
 		s.Close()
 		return nil, err
@@ -199,7 +212,10 @@ func (s *Stack) AddLink(cfg Link) error {
 	}
 	l := &link{s: s, id: s.ns.NextNICID(), name: cfg.Name, loopback: cfg.Endpoint.Capabilities()&stack.CapabilityLoopback != 0}
 	l.Endpoint.Init(cfg.Endpoint, l)
-	l.delayed.init(l, s.ackDelay)
+	l.thin.Init(l)
+	if s.ackDelay > 0 && !l.loopback && !s.fwd { // others' ACKs are not ours to delay
+		l.delayed = mend.NewDelayedACKs(egress{l}, s.ns, s.clock, s.ackDelay)
+	}
 	if l.loopback && s.lo == nil {
 		s.lo = l
 	}
@@ -251,9 +267,11 @@ func (s *Stack) Close() error {
 		close(s.done)
 		s.sys.closeAll()
 		s.events.Close()
-		s.stalls.close()
+		s.stalls.Close()
 		for _, l := range *s.links.Load() {
-			l.delayed.close()
+			if l.delayed != nil {
+				l.delayed.Close()
+			}
 		}
 		// First no more packets come in, then the transports end, then the
 		// links' own goroutines.
@@ -261,12 +279,10 @@ func (s *Stack) Close() error {
 		for _, l := range *s.links.Load() {
 			l.Endpoint.Attach(nil)
 			l.Endpoint.Close()
-			l.held.forget()
+			l.thin.Close()
 		}
 		s.ns.Wait()
-		if s.clock.wheel != nil {
-			s.clock.wheel.close()
-		}
+		s.clock.Close()
 	})
 	return nil
 }

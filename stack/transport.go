@@ -4,77 +4,16 @@ import (
 	"encoding/binary"
 	"hash/fnv"
 	"net/netip"
-	"sync"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
 	"github.com/catflap/catflap/stack/route"
 )
-
-// queuer is what netstack's demultiplexer calls with the endpoint it chose.
-type queuer interface {
-	QueuePacket(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer)
-}
-
-// tcpProtocol is netstack's TCP with our place between the demultiplexer and the
-// endpoint: here the socket of a packet is known, and steering may change it.
-type tcpProtocol struct {
-	stack.TransportProtocol
-	stack.SendBufSizeProto // netstack asks its TCP for it
-	queue                  queuer
-	s                      *Stack
-	pause                  sync.Mutex // one quiesce at a time
-}
-
-func (s *Stack) newTCP(processors int) stack.TransportProtocolFactory {
-	return func(ns *stack.Stack) stack.TransportProtocol {
-		p := tcp.NewProtocol(ns)
-		limitProcessors(p, processors)
-		s.tcp = &tcpProtocol{TransportProtocol: p, SendBufSizeProto: p.(stack.SendBufSizeProto), queue: p.(queuer), s: s}
-		return s.tcp
-	}
-}
-
-// QueuePacket is called by netstack's demultiplexer with its choice, ep.
-func (p *tcpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) {
-	in := pkt
-	if e, ok := ep.(*tcp.Endpoint); ok && !p.s.unguarded {
-		if sub := p.s.guard(e, pkt); sub != nil {
-			defer sub.DecRef()
-			in = sub
-		}
-	}
-	if p.s.steer.Load() != nil || p.s.events.on(segmentEvents) {
-		ep = p.s.chooseTCP(ep, id, pkt)
-	}
-	p.queue.QueuePacket(ep, id, in)
-}
-
-// HandleUnknownDestinationPacket is called when no endpoint matches: steering
-// may still name a listener, else netstack answers with RST.
-func (p *tcpProtocol) HandleUnknownDestinationPacket(id stack.TransportEndpointID, pkt *stack.PacketBuffer) stack.UnknownDestinationPacketDisposition {
-	if p.s.steer.Load() != nil || p.s.events.on(segmentEvents) {
-		if ep := p.s.chooseTCP(nil, id, pkt); ep != nil {
-			p.queue.QueuePacket(ep, id, pkt)
-			return stack.UnknownDestinationPacketHandled
-		}
-	}
-	return p.TransportProtocol.HandleUnknownDestinationPacket(id, pkt)
-}
-
-// quiesce waits until each TCP processor has emptied its queue.
-func (p *tcpProtocol) quiesce() {
-	p.pause.Lock()
-	defer p.pause.Unlock()
-	p.Pause()
-	p.Resume()
-}
 
 func (s *Stack) chooseTCP(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) stack.TransportEndpoint {
 	t := tupleOf("tcp", id)
@@ -88,11 +27,9 @@ func (s *Stack) chooseTCP(ep stack.TransportEndpoint, id stack.TransportEndpoint
 	} else {
 		ep = s.selectSocket(ep, t).ep
 	}
-	if e, ok := ep.(*tcp.Endpoint); ok {
-		s.events.observe(e)
-	}
+	conn := s.events.arrived(tcpOf(ep), t, pkt)
 	if l != nil {
-		s.events.socketChosen(pkt, l)
+		s.events.socketChosen(pkt, l, conn)
 	}
 	return ep
 }
@@ -129,7 +66,7 @@ func (s *Stack) chooseUDP(ep stack.TransportEndpoint, id stack.TransportEndpoint
 	}
 	l := &SocketLookup{Tuple: tupleOf("udp", id), FD: -1}
 	ep = s.explainSocket(ep, l)
-	s.events.socketChosen(pkt, l)
+	s.events.socketChosen(pkt, l, 0)
 	return ep
 }
 
@@ -164,7 +101,7 @@ func protosOf(t FourTuple) (tcpip.NetworkProtocolNumber, tcpip.TransportProtocol
 	if t.Network == "udp" {
 		return n, udp.ProtocolNumber
 	}
-	return n, tcp.ProtocolNumber
+	return n, header.TCPProtocolNumber
 }
 
 // LookupSocket says which socket a packet of this flow would reach, and what was
@@ -232,8 +169,8 @@ func (s *Stack) selectSocket(ep stack.TransportEndpoint, t FourTuple) choice {
 // no unconnected UDP socket. It takes no lock of an endpoint: the caller may hold
 // locks of netstack's demultiplexer, which come after those.
 func (s *Stack) isExact(ep any) bool {
-	if e, ok := ep.(*tcp.Endpoint); ok {
-		return e.EndpointState() != tcp.StateListen
+	if c := tcpOf(ep); c != nil {
+		return c.State() != tcpListen
 	}
 	k := s.socketOf(ep)
 	return k != nil && !k.waits()
@@ -242,8 +179,8 @@ func (s *Stack) isExact(ep any) bool {
 // waits reports whether k takes new flows: it is a listener, or a datagram socket
 // without a peer.
 func (k *socket) waits() bool {
-	if e, ok := k.ep.(*tcp.Endpoint); ok {
-		return e.EndpointState() == tcp.StateListen
+	if c := tcpOf(k.ep); c != nil {
+		return c.State() == tcpListen
 	}
 	return !k.connected.Load()
 }
@@ -307,9 +244,9 @@ func (s *Stack) describe(c choice, f FourTuple, t *SocketTry) {
 		t.FD = k.fd
 	}
 	exact := c.kind == choseExact
-	switch e, ok := c.ep.(*tcp.Endpoint); {
-	case ok:
-		t.State = stateName(e.EndpointState())
+	switch conn := tcpOf(c.ep); {
+	case conn != nil:
+		t.State = conn.State().String()
 	case exact:
 		t.State = "ESTABLISHED"
 	default:
@@ -321,35 +258,6 @@ func (s *Stack) describe(c choice, f FourTuple, t *SocketTry) {
 	case k != nil:
 		t.Local = s.sys.announcement(k)
 	}
-}
-
-// stateName gives a TCP state its name in RFC 9293.
-func stateName(st tcp.EndpointState) string {
-	switch st {
-	case tcp.StateEstablished:
-		return "ESTABLISHED"
-	case tcp.StateSynSent:
-		return "SYN-SENT"
-	case tcp.StateSynRecv:
-		return "SYN-RECEIVED"
-	case tcp.StateFinWait1:
-		return "FIN-WAIT-1"
-	case tcp.StateFinWait2:
-		return "FIN-WAIT-2"
-	case tcp.StateTimeWait:
-		return "TIME-WAIT"
-	case tcp.StateCloseWait:
-		return "CLOSE-WAIT"
-	case tcp.StateLastAck:
-		return "LAST-ACK"
-	case tcp.StateClosing:
-		return "CLOSING"
-	case tcp.StateListen:
-		return "LISTEN"
-	case tcp.StateConnecting:
-		return "CONNECTING" // between SYN and SYN-ACK, netstack's own
-	}
-	return "CLOSED"
 }
 
 // transportOf finds the transport header of an IP packet, for events.

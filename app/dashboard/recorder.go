@@ -34,16 +34,16 @@ type Recorder struct {
 	changes uint64 // counts events that changed a connection
 	path    pathCounters
 
-	ids     int
-	byID    map[int]*connection
-	byConn  map[uint64]*connection // by the stack's identity
-	byKey   map[tuple]*connection  // newest incarnations
-	open    list.List                      // of *connection, the one that was heard of last at the end
-	done    list.List                      // of *connection, in the order of their end
+	ids    int
+	byID   map[int]*connection
+	byConn map[uint64]*connection // by the stack's identity
+	byKey  map[tuple]*connection  // newest incarnations
+	open   list.List              // of *connection, the one that was heard of last at the end
+	done   list.List              // of *connection, in the order of their end
 
-	hiddenPort uint16 // the dashboard's own on the stack, 0 if none
+	hiddenPort uint16       // the dashboard's own on the stack, 0 if none
 	hiddenFDs  map[int]bool // its listeners and what they accept
-	hiddenIDs  int // of its connections, counted down
+	hiddenIDs  int          // of its connections, counted down
 
 	calls *connection // of no connection
 	stray *connection // packets of no connection

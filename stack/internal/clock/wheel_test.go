@@ -1,4 +1,4 @@
-package stack
+package clock
 
 import (
 	"math/rand/v2"
@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
 )
 
 // TestWheelFiresInTime holds each timer of a wheel against its time: not before it,
@@ -51,8 +53,8 @@ func TestWheelStopAndReset(t *testing.T) {
 				defer w.close()
 				var fired atomic.Int64
 				tm := w.afterFunc(d, func() { fired.Add(1) })
-				if got := tm.left(); got != d {
-					t.Errorf("left at once = %v, want %v", got, d)
+				if got := tm.At().Sub(tcpip.MonotonicTime{}) - time.Since(w.base); got != d {
+					t.Errorf("it fires in %v, want %v", got, d)
 				}
 				time.Sleep(d - time.Millisecond)
 				if !tm.Stop() || tm.Stop() {
@@ -74,7 +76,7 @@ func TestWheelStopAndReset(t *testing.T) {
 				if fired.Load() != 1 {
 					t.Fatalf("fired %d times, want once", fired.Load())
 				}
-				if tm.Stop() || tm.left() != 0 {
+				if tm.Stop() || tm.At().Sub(tcpip.MonotonicTime{}) > time.Since(w.base) {
 					t.Error("a timer that has fired still runs")
 				}
 				tm.Reset(d)
@@ -129,7 +131,8 @@ func TestWheelDistance(t *testing.T) {
 	}
 }
 
-// TestWheelManyUsers is for the race detector.
+// TestWheelManyUsers has several goroutines set and stop timers: the race detector looks,
+// and no timer is left.
 func TestWheelManyUsers(t *testing.T) {
 	w := newWheel()
 	var users sync.WaitGroup
@@ -154,6 +157,11 @@ func TestWheelManyUsers(t *testing.T) {
 		})
 	}
 	users.Wait()
+	w.mu.Lock()
+	if w.used != [wheelSlots / 64]uint64{} {
+		t.Error("all timers are stopped, and the wheel holds some")
+	}
+	w.mu.Unlock()
 	w.close()
 }
 

@@ -1,15 +1,17 @@
-package stack
+package mend
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"github.com/catflap/catflap/stack/internal/peek"
 )
 
 // netstack may leave a connection without a timer while data or its FIN is
@@ -20,33 +22,24 @@ import (
 // the timer run whenever data is sent, and RFC 8985 7.3 after each probe.
 //
 // All of these begin with a retransmission. So from the first one until no connection
-// has anything unacknowledged, stallGuard looks at the connections every
-// sweepInterval, and arms the timer that is missing, to fire when it would have fired
+// has anything unacknowledged, StallGuard looks at the connections every
+// SweepInterval, and arms the timer that is missing, to fire when it would have fired
 // had netstack armed it. The rest is netstack's: its timeout, its backing off, and its
 // giving up. Without loss nothing runs, and a list of packets on its way out costs two
 // loads of what nobody changes.
 
-// sweepInterval is the least retransmission timeout (netstack's default, and Linux's
+// SweepInterval is the least retransmission timeout (netstack's default, and Linux's
 // TCP_RTO_MIN): a timer that is armed so late still fires in time.
-const sweepInterval = tcp.MinRTO
+const SweepInterval = tcp.MinRTO
 
 // sweepShare is the part of the time that the guard may look, as its reciprocal: with
 // very many connections it looks less often.
 const sweepShare = 100
 
-// Where netstack keeps the rest of its retransmission timer: see inside.go.
-var (
-	resendClockTarget = offsetIn[tcpip.MonotonicTime](senderType, "resendTimer", "clockTarget")
-	resendClockTimer  = offsetIn[tcpip.Timer](senderType, "resendTimer", "timer")
-	resendCallback    = offsetIn[func()](senderType, "resendTimer", "callback")
-
-	okStallGuard = okGuard && resendTimer.state.ok && resendTimer.target.ok && probeTimer.state.ok &&
-		resendClockTarget.ok && resendClockTimer.ok && resendCallback.ok
-)
-
-// stallGuard finds connections that wait without a timer. Its zero value does nothing.
-type stallGuard struct {
-	s           *Stack
+// StallGuard finds connections that wait without a timer. Its zero value does nothing.
+type StallGuard struct {
+	netstack    Netstack
+	clock       tcpip.Clock
 	retransmits *tcpip.StatCounter // netstack's, of all connections; nil: the guard is off
 	seen        atomic.Uint64      // the last of its values that was acted upon
 	waiting     atomic.Bool        // the timer is set
@@ -57,26 +50,27 @@ type stallGuard struct {
 	sweeps sync.WaitGroup
 }
 
-func (g *stallGuard) init(s *Stack) {
-	if okStallGuard && !s.unguarded {
-		g.s, g.retransmits = s, s.ns.Stats().TCP.Retransmits
+// Init has the guard look at a netstack's connections. retransmits is netstack's counter.
+func (g *StallGuard) Init(ns Netstack, clock tcpip.Clock, retransmits *tcpip.StatCounter) {
+	if peek.CanArm() {
+		g.netstack, g.clock, g.retransmits = ns, clock, retransmits
 	}
 }
 
-// sending is called with whatever netstack sends, by the goroutine that has its
+// Sending is called with whatever netstack sends, by the goroutine that has its
 // endpoint's lock.
-func (g *stallGuard) sending() {
+func (g *StallGuard) Sending() {
 	if g.retransmits == nil {
 		return
 	}
 	if n := g.retransmits.Value(); n != g.seen.Load() {
 		g.seen.Store(n)
-		g.wait(sweepInterval)
+		g.wait(SweepInterval)
 	}
 }
 
 // wait sets the timer unless it is set.
-func (g *stallGuard) wait(d time.Duration) {
+func (g *StallGuard) wait(d time.Duration) {
 	if !g.waiting.CompareAndSwap(false, true) {
 		return
 	}
@@ -85,14 +79,14 @@ func (g *stallGuard) wait(d time.Duration) {
 	switch {
 	case g.closed:
 	case g.timer == nil:
-		g.timer = g.s.clock.AfterFunc(d, g.sweep)
+		g.timer = g.clock.AfterFunc(d, g.Sweep)
 	default:
 		g.timer.Reset(d)
 	}
 }
 
-// close stops the timer and waits for a sweep that is under way.
-func (g *stallGuard) close() {
+// Close stops the timer and waits for a sweep that is under way.
+func (g *StallGuard) Close() {
 	g.mu.Lock()
 	g.closed = true
 	if g.timer != nil {
@@ -102,8 +96,8 @@ func (g *stallGuard) close() {
 	g.sweeps.Wait()
 }
 
-// sweep looks at all connections once.
-func (g *stallGuard) sweep() {
+// Sweep looks at all connections once.
+func (g *StallGuard) Sweep() {
 	g.mu.Lock()
 	if g.closed {
 		g.mu.Unlock()
@@ -114,9 +108,9 @@ func (g *stallGuard) sweep() {
 	defer g.sweeps.Done()
 
 	before := g.retransmits.Value()
-	start, again := g.s.clock.NowMonotonic(), false
+	start, again := g.clock.NowMonotonic(), false
 	var found []*tcp.Endpoint
-	for _, te := range g.s.ns.RegisteredEndpoints() {
+	for _, te := range g.netstack.RegisteredEndpoints() {
 		e, ok := te.(*tcp.Endpoint)
 		if !ok || !synchronized(e) {
 			continue
@@ -129,15 +123,16 @@ func (g *stallGuard) sweep() {
 	}
 	// netstack lists them in no order; timers of one instant are to have one.
 	slices.SortFunc(found, func(a, b *tcp.Endpoint) int {
-		x, y := tupleOf("tcp", a.TransportEndpointInfo.ID), tupleOf("tcp", b.TransportEndpointInfo.ID)
-		return cmp.Or(x.Src.Compare(y.Src), x.Dst.Compare(y.Dst))
+		x, y := a.TransportEndpointInfo.ID, b.TransportEndpointInfo.ID
+		return cmp.Or(compareAddrs(x.RemoteAddress, y.RemoteAddress), cmp.Compare(x.RemotePort, y.RemotePort),
+			compareAddrs(x.LocalAddress, y.LocalAddress), cmp.Compare(x.LocalPort, y.LocalPort))
 	})
 	for _, e := range found {
 		g.arm(e)
 	}
 	g.waiting.Store(false)
 	if again || g.retransmits.Value() != before {
-		g.wait(max(sweepInterval, sweepShare*g.s.clock.NowMonotonic().Sub(start)))
+		g.wait(max(SweepInterval, sweepShare*g.clock.NowMonotonic().Sub(start)))
 	}
 }
 
@@ -147,14 +142,18 @@ func (g *stallGuard) sweep() {
 //
 //go:norace
 func lookStalled(e *tcp.Endpoint) (unacked, stalled bool) {
-	snd := *(*unsafe.Pointer)(senderOf.in(unsafe.Pointer(e)))
-	v := (*tcp.TCPSenderState)(senderState.in(snd))
+	v := peek.LookSender(e)
 	unacked = v.SndUna != v.SndNxt
-	return unacked, unacked && *(*int)(resendTimer.state.in(snd)) != timerEnabled && *(*int)(probeTimer.state.in(snd)) != timerEnabled
+	return unacked, unacked && !peek.LookResends(e)
+}
+
+// compareAddrs orders addresses, IPv4's first.
+func compareAddrs(a, b tcpip.Address) int {
+	return cmp.Or(cmp.Compare(a.Len(), b.Len()), bytes.Compare(a.AsSlice(), b.AsSlice()))
 }
 
 // arm has netstack's retransmission timer of e run if it should and does not.
-func (g *stallGuard) arm(e *tcp.Endpoint) {
+func (g *StallGuard) arm(e *tcp.Endpoint) {
 	e.LockUser()
 	defer e.UnlockUser()
 	if !synchronized(e) {
@@ -163,22 +162,16 @@ func (g *stallGuard) arm(e *tcp.Endpoint) {
 	if _, stalled := lookStalled(e); !stalled {
 		return
 	}
-	snd := senderPointer(e)
-	v := (*tcp.TCPSenderState)(senderState.in(snd))
-	now := g.s.clock.NowMonotonic()
-	d := max(0, v.LastSendTime.Add(v.RTO).Sub(now))
+	v, now := peek.Sender(e), g.clock.NowMonotonic()
+	peek.ArmResendTimer(e, g.clock, now, max(0, v.LastSendTime.Add(v.RTO).Sub(now)))
+}
 
-	// What the timer's own method enable does.
-	state, target := (*int)(resendTimer.state.in(snd)), now.Add(d)
-	clockTarget := (*tcpip.MonotonicTime)(resendClockTarget.in(snd))
-	*(*tcpip.MonotonicTime)(resendTimer.target.in(snd)) = target
-	if *state != timerOrphaned || target.Before(*clockTarget) {
-		*clockTarget = target
-		if t := (*tcpip.Timer)(resendClockTimer.in(snd)); *t != nil {
-			(*t).Reset(d)
-		} else {
-			*t = g.s.clock.AfterFunc(d, *(*func())(resendCallback.in(snd)))
-		}
-	}
-	*state = timerEnabled
+// Waiting reports whether the guard will look at the connections again.
+func (g *StallGuard) Waiting() bool { return g.waiting.Load() }
+
+// Started reports whether the guard has ever had a reason to look at the connections.
+func (g *StallGuard) Started() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.timer != nil
 }

@@ -1,4 +1,4 @@
-package stack
+package mend
 
 import (
 	"sync"
@@ -11,7 +11,7 @@ import (
 )
 
 // netstack acknowledges what it has received in a segment of its own, at once, and
-// then sends the application's answer, which acknowledges it again. delayedACKs keeps
+// then sends the application's answer, which acknowledges it again. DelayedACKs keeps
 // the first back for a while, and leaves it out if the connection sends anything in
 // that time, as RFC 9293 section 3.8.6.3 recommends and all other stacks do. Only the
 // ACK of one small segment is kept; what goes at once:
@@ -20,10 +20,12 @@ import (
 //     keepalive probe; and one with SACK blocks, which tells of a loss;
 //   - one that acknowledges a single number, which may be a FIN;
 //   - the next ones of a connection whose ACK has waited in vain, as its application
-//     does not answer soon: quickACKs of them.
-type delayedACKs struct {
-	link  *link
-	delay time.Duration // 0: none is delayed
+//     does not answer soon: QuickACKs of them.
+type DelayedACKs struct {
+	link     Link
+	netstack Netstack
+	clock    tcpip.Clock
+	delay    time.Duration
 
 	mu     sync.Mutex // comes after an endpoint's lock
 	flows  []delayedACK
@@ -36,16 +38,16 @@ type delayedACKs struct {
 }
 
 const (
-	// delayedFlows is how many connections are told apart, if no two of them fall
+	// DelayedFlows is how many connections are told apart, if no two of them fall
 	// into the same place; those then hardly have their ACKs delayed. Of 256
 	// connections this is one in sixteen; it takes 300 KB.
-	delayedFlows = 1 << 12
+	DelayedFlows = 1 << 12
 
-	// quickACKs is Linux's TCP_MAX_QUICKACKS.
-	quickACKs = 16
+	// QuickACKs is Linux's TCP_MAX_QUICKACKS.
+	QuickACKs = 16
 
-	// maxACKDelay is RFC 9293's MUST: less than half a second.
-	maxACKDelay = 500 * time.Millisecond
+	// MaxACKDelay is RFC 9293's MUST: less than half a second.
+	MaxACKDelay = 500 * time.Millisecond
 )
 
 // delayedACK is a connection of which an ACK waits, or may.
@@ -55,29 +57,31 @@ type delayedACK struct {
 	last   uint32              // the last that netstack sent
 	quick  int                 // ACKs that are not to wait
 	queued bool                // it is in the queue
-	since  uint32              // delayedACKs.ticks when pkt came
+	since  uint32              // DelayedACKs.ticks when pkt came
 	pkt    *stack.PacketBuffer // nil: none waits
 }
 
-func (d *delayedACKs) init(l *link, delay time.Duration) {
-	d.link = l
-	if delay > 0 && !l.loopback && !l.s.fwd { // others' ACKs are not ours to delay
-		d.delay, d.flows = delay, make([]delayedACK, delayedFlows)
-	}
+// Link is the link that a connection's segments go out by.
+type Link interface {
+	ID() tcpip.NICID
+	MTU() uint32
+	Send(*stack.PacketBuffer) tcpip.Error // the caller holds the lock of the connection, if it is TCP's
 }
 
-// hold is called with what netstack sends, by the goroutine that has the endpoint's
+// NewDelayedACKs has the ACKs that go out by a link wait for delay.
+func NewDelayedACKs(l Link, ns Netstack, clock tcpip.Clock, delay time.Duration) *DelayedACKs {
+	return &DelayedACKs{link: l, netstack: ns, clock: clock, delay: delay, flows: make([]delayedACK, DelayedFlows)}
+}
+
+// Hold is called with what netstack sends, by the goroutine that has the endpoint's
 // lock. It reports whether it has kept pkt.
-func (d *delayedACKs) hold(pkt *stack.PacketBuffer) bool {
-	if d.delay == 0 {
-		return false
-	}
+func (d *DelayedACKs) Hold(pkt *stack.PacketBuffer) bool {
 	flow, th, ok := outboundFlow(pkt)
 	if !ok || th.Flags()&header.TCPFlagAck == 0 {
 		return false
 	}
 	ack := th.AckNumber()
-	i := flow.slot(delayedFlows)
+	i := flow.slot(DelayedFlows)
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -94,7 +98,7 @@ func (d *delayedACKs) hold(pkt *stack.PacketBuffer) bool {
 		f.pkt.DecRef() // pkt says it too
 		f.pkt = nil
 	}
-	if d.closed || !plainACK(th, pkt.Data().Size()) || news < 2 || unsent > d.link.mss() {
+	if d.closed || !plainACK(th, pkt.Data().Size()) || news < 2 || unsent > d.mss() {
 		f.sent = ack
 		return false
 	}
@@ -117,16 +121,16 @@ func (d *delayedACKs) hold(pkt *stack.PacketBuffer) bool {
 
 // arm sets the timer. It fires twice in the time that an ACK waits at most, so that
 // it need not know when each came.
-func (d *delayedACKs) arm() {
+func (d *DelayedACKs) arm() {
 	if d.timer == nil {
-		d.timer = d.link.s.clock.AfterFunc(d.delay/2, d.fire)
+		d.timer = d.clock.AfterFunc(d.delay/2, d.fire)
 	} else {
 		d.timer.Reset(d.delay / 2)
 	}
 }
 
 // fire sends the ACKs that have waited since before it was called the last time.
-func (d *delayedACKs) fire() {
+func (d *DelayedACKs) fire() {
 	d.mu.Lock()
 	if d.closed {
 		d.mu.Unlock()
@@ -160,7 +164,7 @@ func (d *delayedACKs) fire() {
 
 // send sends the ACK that waits in place i, unless its connection has sent something
 // meanwhile, or is gone.
-func (d *delayedACKs) send(i uint16) {
+func (d *DelayedACKs) send(i uint16) {
 	d.mu.Lock()
 	f := &d.flows[i]
 	if f.pkt == nil {
@@ -171,7 +175,7 @@ func (d *delayedACKs) send(i uint16) {
 	id := flow.outbound(proto)
 	d.mu.Unlock()
 
-	e, ok := d.link.s.ns.FindTransportEndpoint(proto, tcp.ProtocolNumber, id, d.link.id).(*tcp.Endpoint)
+	e, ok := d.netstack.FindTransportEndpoint(proto, tcp.ProtocolNumber, id, d.link.ID()).(*tcp.Endpoint)
 	if ok = ok && e.EndpointState() != tcp.StateListen; ok {
 		e.LockUser() // netstack sends with the lock too
 		defer e.UnlockUser()
@@ -182,16 +186,16 @@ func (d *delayedACKs) send(i uint16) {
 		return
 	}
 	pkt := f.pkt
-	f.pkt, f.sent, f.quick = nil, f.last, quickACKs
+	f.pkt, f.sent, f.quick = nil, f.last, QuickACKs
 	d.mu.Unlock()
 	defer pkt.DecRef()
 	if ok {
-		d.link.send(pkt)
+		d.link.Send(pkt)
 	}
 }
 
-// close drops what waits. After it nothing does.
-func (d *delayedACKs) close() {
+// Close drops what waits. After it nothing does.
+func (d *DelayedACKs) Close() {
 	d.mu.Lock()
 	d.closed = true
 	if d.timer != nil {
@@ -209,7 +213,9 @@ func (d *delayedACKs) close() {
 }
 
 // mss is the payload of a full-sized segment, without options, by the link's MTU.
-func (l *link) mss() uint32 { return l.MTU() - header.IPv4MinimumSize - header.TCPMinimumSize }
+func (d *DelayedACKs) mss() uint32 {
+	return d.link.MTU() - header.IPv4MinimumSize - header.TCPMinimumSize
+}
 
 // outboundFlow returns the flow and the TCP header of a segment that netstack sends;
 // ok is false of other packets.
@@ -230,4 +236,16 @@ func outboundFlow(pkt *stack.PacketBuffer) (flow flowKey, th header.TCP, ok bool
 	}
 	copy(flow[:4], th)
 	return flow, th, true
+}
+
+// Waiting returns how many ACKs wait.
+func (d *DelayedACKs) Waiting() (n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := range d.flows {
+		if d.flows[i].pkt != nil {
+			n++
+		}
+	}
+	return n
 }

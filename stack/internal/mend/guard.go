@@ -1,4 +1,4 @@
-package stack
+package mend
 
 import (
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -17,28 +17,16 @@ const minTooBigMTU = 68
 // (RFC 792): for TCP the ports and the sequence number.
 const quotedTransport = 8
 
-// falseTooBig reports whether an incoming packet is an ICMP error that asks TCP for
-// smaller packets, and is not to be believed: its MTU is smaller than any link's, or
-// the sequence number it quotes is not in flight (RFC 5927 4.1, RFC 8201 section 4),
-// so that whoever sent it has not seen the connection. netstack believes all of them.
-//
-// Only ICMP errors are looked at closely, so it costs other packets a comparison.
-func (l *link) falseTooBig(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) bool {
-	if l.loopback || l.s.unguarded {
-		return false
-	}
-	if b, ok := pkt.Data().PullUp(header.IPv4MinimumSize); !ok || !mayBeICMP(proto, b) {
-		return false
-	}
-	b, ok := pkt.Data().PullUp(min(pkt.Data().Size(), maxQuoteV6))
-	if !ok {
-		return false
-	}
-	tp, icmp := transportOf(proto, b)
+// FalseTooBig reports whether a packet that has come in on a link, and carries the ICMP
+// message icmp as transport tp, asks TCP for smaller packets and is not to be believed:
+// its MTU is smaller than any link's, or the sequence number it quotes is not in flight
+// (RFC 5927 4.1, RFC 8201 section 4), so that whoever sent it has not seen the
+// connection. netstack believes all of them.
+func (g *Guards) FalseTooBig(nic tcpip.NICID, proto tcpip.NetworkProtocolNumber, tp tcpip.TransportProtocolNumber, icmp []byte) bool {
 	var local, remote tcpip.Address
 	var quoted []byte // the start of the TCP segment that is said to be too big
 	switch {
-	case proto == ipv4.ProtocolNumber && tp == header.ICMPv4ProtocolNumber && header.IPv4(b).FragmentOffset() == 0:
+	case proto == ipv4.ProtocolNumber && tp == header.ICMPv4ProtocolNumber:
 		h := header.ICMPv4(icmp)
 		if len(h) < header.ICMPv4MinimumSize+header.IPv4MinimumSize || h.Type() != header.ICMPv4DstUnreachable || h.Code() != header.ICMPv4FragmentationNeeded {
 			return false
@@ -68,14 +56,6 @@ func (l *link) falseTooBig(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketB
 	}
 	seg := header.TCP(quoted)
 	id := stack.TransportEndpointID{LocalAddress: local, LocalPort: seg.SourcePort(), RemoteAddress: remote, RemotePort: seg.DestinationPort()}
-	e, ok := l.s.ns.FindTransportEndpoint(proto, tcp.ProtocolNumber, id, l.id).(*tcp.Endpoint)
+	e, ok := g.netstack.FindTransportEndpoint(proto, tcp.ProtocolNumber, id, nic).(*tcp.Endpoint)
 	return ok && synchronized(e) && !inFlight(e, seqnum.Value(seg.SequenceNumber()))
-}
-
-// mayBeICMP looks at the protocol field of an IP header's first 20 bytes.
-func mayBeICMP(proto tcpip.NetworkProtocolNumber, b []byte) bool {
-	if proto == ipv4.ProtocolNumber {
-		return header.IPv4(b).Protocol() == uint8(header.ICMPv4ProtocolNumber)
-	}
-	return header.IPv6(b).NextHeader() == uint8(header.ICMPv6ProtocolNumber)
 }

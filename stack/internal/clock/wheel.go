@@ -1,4 +1,4 @@
-package stack
+package clock
 
 import (
 	"math/bits"
@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+
+	"github.com/catflap/catflap/stack/internal/peek"
 )
 
 // wheel keeps the timers of a stack that runs by the system's clock. A TCP
@@ -44,7 +46,7 @@ const (
 	wheelSlots = 8192
 )
 
-// wheelTimer is a timer of a wheel. It implements tcpip.Timer.
+// wheelTimer is a Timer of a wheel.
 type wheelTimer struct {
 	w *wheel
 	f func()
@@ -69,8 +71,6 @@ func (w *wheel) afterFunc(d time.Duration, f func()) *wheelTimer {
 	t.Reset(d)
 	return t
 }
-
-var _ tcpip.Timer = (*wheelTimer)(nil)
 
 // Reset implements tcpip.Timer.
 func (t *wheelTimer) Reset(d time.Duration) {
@@ -109,11 +109,11 @@ func (t *wheelTimer) Stop() bool {
 	return t.short != nil && t.short.Stop()
 }
 
-// left is the time until the timer fires; 0 if it has fired.
-func (t *wheelTimer) left() time.Duration {
+// At implements Timer.
+func (t *wheelTimer) At() tcpip.MonotonicTime {
 	t.w.mu.Lock()
 	defer t.w.mu.Unlock()
-	return max(0, t.at-time.Since(t.w.base))
+	return peek.Monotonic(t.at)
 }
 
 func (w *wheel) insert(t *wheelTimer) {

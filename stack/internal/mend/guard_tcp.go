@@ -1,16 +1,15 @@
-package stack
+package mend
 
 import (
 	"encoding/binary"
-	"reflect"
 	"time"
-	"unsafe"
 
-	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"github.com/catflap/catflap/stack/internal/peek"
 )
 
 // netstack takes data, and even a FIN, from a segment whose acknowledgment or time
@@ -37,9 +36,9 @@ import (
 
 // Why the guard drops a segment, by the kernel's names.
 const (
-	dropAckUnsent = "TCP_ACK_UNSENT_DATA" // SEG.ACK > SND.NXT (RFC 9293 3.10.7.4)
-	dropAckTooOld = "TCP_TOO_OLD_ACK"     // SEG.ACK < SND.UNA - MAX.SND.WND (RFC 5961 5.2)
-	dropPAWS      = "TCP_RFC7323_PAWS"    // SEG.TSval < TS.Recent (RFC 7323 5.3)
+	DropAckUnsent = "TCP_ACK_UNSENT_DATA" // SEG.ACK > SND.NXT (RFC 9293 3.10.7.4)
+	DropAckTooOld = "TCP_TOO_OLD_ACK"     // SEG.ACK < SND.UNA - MAX.SND.WND (RFC 5961 5.2)
+	DropPAWS      = "TCP_RFC7323_PAWS"    // SEG.TSval < TS.Recent (RFC 7323 5.3)
 )
 
 // maxSegment is the most that netstack hands to a link at once: a TSO super-packet's
@@ -55,41 +54,15 @@ const maxWindow = 1<<16 - 1
 // it takes a clock of 1 kHz to wrap its sign (RFC 7323 5.5).
 const pawsIdle = 24 * 24 * time.Hour
 
-// Where netstack keeps what the guard reads: see inside.go.
-var (
-	endpointMu, okEndpointMu = lockerIn("mu")
-	receiverOf, receiverType = pointerOf("rcv")
-	receiverState            = offsetIn[tcp.TCPReceiverState](receiverType, "TCPReceiverState")
-	endpointState            = offsetIn[tcp.TCPEndpointStateInner](reflect.TypeFor[tcp.Endpoint](), "TCPEndpointStateInner")
-	recentTSTime             = offsetIn[tcpip.MonotonicTime](reflect.TypeFor[tcp.Endpoint](), "recentTSTime")
-
-	okGuard = okEndpointMu && senderOf.ok && senderState.ok && receiverOf.ok && receiverState.ok && endpointState.ok && recentTSTime.ok
-)
-
 // synchronized reports whether a connection is in a state in which both sides know
 // each other's numbers, so that its sender and receiver are there. TIME-WAIT, in which
 // no data is taken, is netstack's to judge.
 func synchronized(e *tcp.Endpoint) bool {
 	switch e.EndpointState() {
 	case tcp.StateEstablished, tcp.StateFinWait1, tcp.StateFinWait2, tcp.StateCloseWait, tcp.StateClosing, tcp.StateLastAck:
-		return okGuard
+		return peek.CanLook()
 	}
 	return false
-}
-
-// lookSender returns the variables of e's sender, which netstack may be changing. The
-// caller has seen e synchronized, and reads single words.
-//
-//go:norace
-func lookSender(e *tcp.Endpoint) *tcp.TCPSenderState {
-	return (*tcp.TCPSenderState)(senderState.in(*(*unsafe.Pointer)(senderOf.in(unsafe.Pointer(e)))))
-}
-
-// lookReceiver is lookSender for the receiver.
-//
-//go:norace
-func lookReceiver(e *tcp.Endpoint) *tcp.TCPReceiverState {
-	return (*tcp.TCPReceiverState)(receiverState.in(*(*unsafe.Pointer)(receiverOf.in(unsafe.Pointer(e)))))
 }
 
 // neverSent reports whether number n is beyond all that a connection has sent, that
@@ -97,7 +70,7 @@ func lookReceiver(e *tcp.Endpoint) *tcp.TCPReceiverState {
 //
 //go:norace
 func neverSent(e *tcp.Endpoint, n seqnum.Value) bool {
-	snd := lookSender(e)
+	snd := peek.LookSender(e)
 	switch nxt := snd.SndNxt; {
 	case !nxt.LessThan(n):
 		return false
@@ -107,7 +80,7 @@ func neverSent(e *tcp.Endpoint, n seqnum.Value) bool {
 		return false
 	}
 	nxt := snd.SndNxt
-	endpointMu(e).Unlock()
+	e.ResumeWork() // which is no more than unlocking
 	return nxt.LessThan(n)
 }
 
@@ -115,29 +88,28 @@ func neverSent(e *tcp.Endpoint, n seqnum.Value) bool {
 //
 //go:norace
 func inFlight(e *tcp.Endpoint, n seqnum.Value) bool {
-	return lookSender(e).SndUna.LessThanEq(n) && !neverSent(e, n+1)
+	return peek.LookSender(e).SndUna.LessThanEq(n) && !neverSent(e, n+1)
 }
 
 // judge says why a segment of a connection, not a SYN or reset, is to be dropped:
 // "" if it is not.
 //
 //go:norace
-func (s *Stack) judge(e *tcp.Endpoint, seg header.TCP) string {
-	inner := (*tcp.TCPEndpointStateInner)(endpointState.in(unsafe.Pointer(e)))
-	if inner.SendTSOk {
-		if ts, ok := timestamp(seg); ok && seqnum.Value(ts).LessThan(seqnum.Value(inner.RecentTS)) {
-			since := *(*tcpip.MonotonicTime)(recentTSTime.in(unsafe.Pointer(e)))
-			if s.clock.NowMonotonic().Sub(since) < pawsIdle {
-				return dropPAWS
+func (g *Guards) judge(e *tcp.Endpoint, seg header.TCP) string {
+	if e.SendTSOk {
+		if ts, ok := timestamp(seg); ok && seqnum.Value(ts).LessThan(seqnum.Value(e.RecentTS)) {
+			since := *peek.RecentTSTime(e)
+			if g.clock.NowMonotonic().Sub(since) < pawsIdle {
+				return DropPAWS
 			}
 		}
 	}
 	ack := seqnum.Value(seg.AckNumber())
-	if snd := lookSender(e); ack.LessThan(snd.SndUna) && ack.LessThan(snd.SndUna-maxWindow<<snd.SndWndScale) {
-		return dropAckTooOld
+	if snd := peek.LookSender(e); ack.LessThan(snd.SndUna) && ack.LessThan(snd.SndUna-maxWindow<<snd.SndWndScale) {
+		return DropAckTooOld
 	}
 	if neverSent(e, ack) {
-		return dropAckUnsent
+		return DropAckUnsent
 	}
 	return ""
 }
@@ -155,13 +127,13 @@ func timestamp(seg header.TCP) (tsVal uint32, ok bool) {
 	return parsed.TSVal, parsed.TS
 }
 
-// guard looks at a segment for a connection. If the segment is to be dropped, it
-// counts it, and returns what netstack is to be given in its place, to be released by
-// the caller; if not, nil.
-func (s *Stack) guard(e *tcp.Endpoint, pkt *stack.PacketBuffer) *stack.PacketBuffer {
+// Segment looks at a segment for a connection. If the segment is to be dropped, it
+// returns what netstack is to be given in its place, to be released by the caller, and
+// why; if not, nil. The reason is "" if netstack would have dropped it, too.
+func (g *Guards) Segment(e *tcp.Endpoint, pkt *stack.PacketBuffer) (sub *stack.PacketBuffer, reason string) {
 	seg := header.TCP(pkt.TransportHeader().Slice())
 	if len(seg) < header.TCPMinimumSize || !synchronized(e) {
-		return nil
+		return nil, ""
 	}
 	flags := seg.Flags()
 	if flags&(header.TCPFlagSyn|header.TCPFlagRst) != 0 {
@@ -169,40 +141,26 @@ func (s *Stack) guard(e *tcp.Endpoint, pkt *stack.PacketBuffer) *stack.PacketBuf
 		// rate of those (RFC 5961 7), but not when the segment has data, which it
 		// does not read.
 		if pkt.Data().Size() == 0 {
-			return nil
+			return nil, ""
 		}
-		return substitute(pkt, seg.SequenceNumber(), flags, false)
+		return substitute(pkt, seg.SequenceNumber(), flags, false), ""
 	}
 	if flags&header.TCPFlagAck == 0 {
-		return nil // netstack drops it
+		return nil, "" // netstack drops it
 	}
-	reason := s.judge(e, seg)
+	reason = g.judge(e, seg)
 	if reason == "" {
-		s.renewTimestamp(e, pkt, seg)
-		return nil
+		g.renewTimestamp(e, pkt, seg)
+		return nil, ""
 	}
 	data := 0
-	if reason == dropPAWS {
+	if reason == DropPAWS {
 		data = pkt.Data().Size()
 	}
-	sub := substitute(pkt, uint32(oldNumber(e))-uint32(data), header.TCPFlagAck, data > 0)
-	if sub == nil {
-		return nil
+	if sub = substitute(pkt, uint32(oldNumber(e))-uint32(data), header.TCPFlagAck, data > 0); sub == nil {
+		return nil, ""
 	}
-	switch reason {
-	case dropPAWS:
-		s.drops.paws.Add(1)
-	case dropAckTooOld:
-		s.drops.ackTooOld.Add(1)
-	case dropAckUnsent:
-		s.drops.ackUnsent.Add(1)
-	}
-	if t, ok := pkt.Owner.(*tag); ok { // someone follows
-		s.events.mu.Lock()
-		t.ev.Drop = reason
-		s.events.mu.Unlock()
-	}
-	return sub
+	return sub, reason
 }
 
 // renewTimestamp has a segment of which all has been received before renew TS.Recent,
@@ -229,8 +187,8 @@ func (s *Stack) guard(e *tcp.Endpoint, pkt *stack.PacketBuffer) *stack.PacketBuf
 // The lock is tried and not waited for: who misses it has netstack's answer.
 //
 //go:norace
-func (s *Stack) renewTimestamp(e *tcp.Endpoint, pkt *stack.PacketBuffer, seg header.TCP) {
-	rcv, seq := lookReceiver(e), seqnum.Value(seg.SequenceNumber())
+func (g *Guards) renewTimestamp(e *tcp.Endpoint, pkt *stack.PacketBuffer, seg header.TCP) {
+	rcv, seq := peek.LookReceiver(e), seqnum.Value(seg.SequenceNumber())
 	if !seq.LessThan(rcv.RcvNxt) || seq.LessThan(rcv.RcvNxt-maxWindow<<rcv.RcvWndScale) {
 		return
 	}
@@ -247,19 +205,18 @@ func (s *Stack) renewTimestamp(e *tcp.Endpoint, pkt *stack.PacketBuffer, seg hea
 	if !ok || !valid || !e.TryLock() {
 		return
 	}
-	inner := (*tcp.TCPEndpointStateInner)(endpointState.in(unsafe.Pointer(e)))
-	if inner.SendTSOk && seqnum.Value(inner.RecentTS).LessThan(seqnum.Value(ts)) && seq.LessThanEq(lookSender(e).MaxSentAck) {
-		inner.RecentTS = ts
-		*(*tcpip.MonotonicTime)(recentTSTime.in(unsafe.Pointer(e))) = s.clock.NowMonotonic()
+	if e.SendTSOk && seqnum.Value(e.RecentTS).LessThan(seqnum.Value(ts)) && seq.LessThanEq(peek.LookSender(e).MaxSentAck) {
+		e.RecentTS = ts
+		*peek.RecentTSTime(e) = g.clock.NowMonotonic()
 	}
-	endpointMu(e).Unlock()
+	e.ResumeWork() // which is no more than unlocking
 }
 
 // oldNumber returns a number that the connection has received already. netstack
 // answers a segment there, such as a keep-alive, with an ACK and drops it.
 //
 //go:norace
-func oldNumber(e *tcp.Endpoint) seqnum.Value { return lookReceiver(e).RcvNxt - 1 }
+func oldNumber(e *tcp.Endpoint) seqnum.Value { return peek.LookReceiver(e).RcvNxt - 1 }
 
 // substitute returns a copy of a segment with another number, other flags, and with or
 // without its data; nil if the segment is broken, which is netstack's to count.

@@ -1,4 +1,4 @@
-package stack
+package mend
 
 import (
 	"encoding/binary"
@@ -10,10 +10,10 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
-
-	"github.com/catflap/catflap/internal/batching"
 )
 
+// ThinACKs leaves inbound ACKs out.
+//
 // A receiver acknowledges every second segment, and netstack sends for every ACK:
 // two segments at a time where it could send a super-packet. So of the ACKs that a
 // link's reader finds waiting, only the last of each connection is handed on, which
@@ -21,10 +21,11 @@ import (
 // TCP is made for; an ACK that says more than its number goes its own way: one that
 // repeats a number (RFC 5681 counts these), or has SACK blocks, data or flags.
 //
-// None is left out while somebody listens to packets, who is to see them all, nor by a
-// stack that forwards. An ACK that a guard then drops may have taken another's place:
-// that one is as good as lost, and the next makes up for it.
-type heldACKs struct {
+// An ACK that a guard then drops may have taken another's place: that one is as good as
+// lost, and the next makes up for it.
+type ThinACKs struct {
+	to Dispatcher
+
 	mu    sync.Mutex
 	slots [heldSlots]heldACK
 	order []uint16 // the slots that were filled since the last flush; one may be empty, or come twice
@@ -73,25 +74,21 @@ func (k *flowKey) outbound(proto tcpip.NetworkProtocolNumber) stack.TransportEnd
 	}
 }
 
-var _ batching.Dispatcher = (*link)(nil)
+// Dispatcher takes a link's packets: see stack.NetworkDispatcher.
+type Dispatcher interface {
+	DeliverNetworkPacket(tcpip.NetworkProtocolNumber, *stack.PacketBuffer)
+}
 
-// DeliverBatched implements batching.Dispatcher.
-func (l *link) DeliverBatched(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) {
-	if l.s.fwd { // others' ACKs are not ours to leave out
-		l.DeliverNetworkPacket(proto, pkt)
-		return
-	}
-	if l.s.events.on(PacketEvents) {
-		l.EndBatch() // what was held before somebody listened
-		l.DeliverNetworkPacket(proto, pkt)
-		return
-	}
+// Init has what is handed on go to a dispatcher.
+func (h *ThinACKs) Init(to Dispatcher) { h.to = to }
+
+// Deliver hands a packet on, at once or with the next Flush, or leaves it out.
+func (h *ThinACKs) Deliver(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) {
 	flow, ack, plain, ok := parseACK(proto, pkt)
 	if !ok {
-		l.DeliverNetworkPacket(proto, pkt)
+		h.to.DeliverNetworkPacket(proto, pkt)
 		return
 	}
-	h := &l.held
 	h.mu.Lock()
 	i := flow.slot(heldSlots)
 	before := h.slots[i]
@@ -108,19 +105,18 @@ func (l *link) DeliverBatched(proto tcpip.NetworkProtocolNumber, pkt *stack.Pack
 	}
 	h.mu.Unlock()
 	if before.pkt != nil {
-		l.deliverHeld(before)
+		h.deliver(before)
 	}
 	if !plain {
-		l.DeliverNetworkPacket(proto, pkt)
+		h.to.DeliverNetworkPacket(proto, pkt)
 	}
 	if full {
-		l.EndBatch()
+		h.Flush()
 	}
 }
 
-// EndBatch implements batching.Dispatcher: it hands on what is held.
-func (l *link) EndBatch() {
-	h := &l.held
+// Flush hands on what is held.
+func (h *ThinACKs) Flush() {
 	for next := 0; ; next++ {
 		h.mu.Lock()
 		if next >= len(h.order) {
@@ -133,18 +129,18 @@ func (l *link) EndBatch() {
 		h.slots[i] = heldACK{}
 		h.mu.Unlock()
 		if held.pkt != nil {
-			l.deliverHeld(held)
+			h.deliver(held)
 		}
 	}
 }
 
-func (l *link) deliverHeld(held heldACK) {
-	l.DeliverNetworkPacket(held.proto, held.pkt)
+func (h *ThinACKs) deliver(held heldACK) {
+	h.to.DeliverNetworkPacket(held.proto, held.pkt)
 	held.pkt.DecRef()
 }
 
-// forget drops what is held.
-func (h *heldACKs) forget() {
+// Close drops what is held.
+func (h *ThinACKs) Close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, i := range h.order {
@@ -201,4 +197,16 @@ func plainACK(h header.TCP, n int) bool {
 		return true
 	}
 	return len(h) == header.TCPMinimumSize+paddedTSLength && h[20] == header.TCPOptionNOP && h[21] == header.TCPOptionNOP && h[22] == header.TCPOptionTS
+}
+
+// Held returns how many ACKs are held.
+func (h *ThinACKs) Held() (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range h.slots {
+		if h.slots[i].pkt != nil {
+			n++
+		}
+	}
+	return n
 }
