@@ -185,6 +185,7 @@ func TestGuardRenewsTimestamp(t *testing.T) {
 		data     string
 		broken   bool
 		busy     bool
+		soon     bool // before a timeout could have sent it
 		want     uint32
 	}{
 		{name: "all", src: "10.9.0.1:5000", dst: "10.9.0.2:80", seq: 101, data: "12345678", want: 3000},
@@ -194,6 +195,7 @@ func TestGuardRenewsTimestamp(t *testing.T) {
 		{name: "longer ago than any window", src: "10.9.0.1:5000", dst: "10.9.0.2:80", seq: 1<<32 - 69899, data: "1234", want: 2000},
 		{name: "no data", src: "10.9.0.1:5000", dst: "10.9.0.2:80", seq: 105, want: 2000},
 		{name: "bad checksum", src: "10.9.0.1:5000", dst: "10.9.0.2:80", seq: 101, data: "1234", broken: true, want: 2000},
+		{name: "too soon", src: "10.9.0.1:5000", dst: "10.9.0.2:80", seq: 101, data: "12345678", soon: true, want: 2000},
 		{name: "busy", src: "10.9.0.1:5000", dst: "10.9.0.2:80", seq: 101, data: "1234", busy: true, want: 2000},
 		// If this fails, netstack renews it itself: the guard can go.
 		{name: "without the guard", src: "10.9.0.1:5000", dst: "10.9.0.2:80", noGuards: true, seq: 101, data: "12345678", want: 2000},
@@ -206,6 +208,10 @@ func TestGuardRenewsTimestamp(t *testing.T) {
 			// netstack acknowledges a FIN before it looks at the time stamp.
 			if ecr := echoed(t, last); ecr != 2000 && c.flags&packet.FIN == 0 {
 				t.Fatalf("new data with time stamp 2000: the ACK echoes %d", ecr)
+			}
+			clock.Advance(200*time.Millisecond - 1) // the least timeout that peers have
+			if !c.soon {
+				clock.Advance(1)
 			}
 			b := stamped(t, g.f, packet.ACK|c.flags, c.seq, g.ack, 3000, c.data)
 			if c.broken {
@@ -239,6 +245,25 @@ func TestGuardRenewsTimestamp(t *testing.T) {
 				t.Errorf("%d bytes can be read, want 8", q)
 			}
 		})
+	}
+}
+
+// A segment that is sent again though it was only overtaken takes nothing away from
+// those that are on their way with it, with older time stamps.
+func TestGuardSpuriousRetransmission(t *testing.T) {
+	clock := faketime.NewManualClock()
+	g := guarded(t, Config{Clock: clock}, "10.9.0.1:5000", "10.9.0.2:80", 1000)
+	clock.Advance(time.Second) // netstack takes time 0 for "never"
+	data := "12345678"
+	g.ask(t, stamped(t, g.f, packet.ACK, 101, g.ack, 2000, data))
+	clock.Advance(20 * time.Millisecond)
+	g.ask(t, stamped(t, g.f, packet.ACK, 101, g.ack, 2020, data))                          // again
+	got := g.ask(t, stamped(t, g.f, packet.ACK, 101+uint32(len(data)), g.ack, 2010, data)) // sent before
+	if want := 101 + uint32(2*len(data)); got == nil || got.TCP.Ack != want {
+		t.Errorf("data sent before what was sent again is answered by %v, want an ACK of %d", got, want)
+	}
+	if d := g.s.Drops(); d != (Drops{}) {
+		t.Errorf("drops %+v", d)
 	}
 }
 

@@ -32,7 +32,7 @@ type link struct {
 // dropCounters count packets that the routing policy database did not let
 // through, by the kernel's names for such drops.
 type dropCounters struct {
-	inNoRoutes, inNotLocal, martian, notUnicast, blackhole, unreachable, prohibit, outNoRoutes, falseTooBig, paws, ackTooOld, ackUnsent atomic.Uint64
+	inNoRoutes, inNotLocal, martian, notUnicast, blackhole, unreachable, prohibit, outNoRoutes, falseTooBig, tinyFragment, fragmentedICMP, paws, ackTooOld, ackUnsent atomic.Uint64
 }
 
 // Drops counts packets that did not get past the link: the routing policy database
@@ -47,9 +47,13 @@ type Drops struct {
 	Prohibit    uint64 `json:"prohibit"`
 	OutNoRoutes uint64 `json:"out_no_routes"` // IP_OUTNOROUTES: sent by this stack, no route
 	FalseTooBig uint64 `json:"false_too_big"` // ICMP "too big" that is not to be believed: see Config.NoGuards
-	PAWS        uint64 `json:"paws"`          // TCP_RFC7323_PAWS: a time stamp older than the last
-	AckTooOld   uint64 `json:"ack_too_old"`   // TCP_TOO_OLD_ACK: acknowledges less than any window reaches back to
-	AckUnsent   uint64 `json:"ack_unsent"`    // TCP_ACK_UNSENT_DATA: acknowledges what was never sent
+
+	TinyFragment   uint64 `json:"tiny_fragment"`   // a fragment that splits the transport header (RFC 1858, RFC 7112)
+	FragmentedICMP uint64 `json:"fragmented_icmp"` // a fragment of an ICMP message other than an echo
+
+	PAWS      uint64 `json:"paws"`        // TCP_RFC7323_PAWS: a time stamp older than the last
+	AckTooOld uint64 `json:"ack_too_old"` // TCP_TOO_OLD_ACK: acknowledges less than any window reaches back to
+	AckUnsent uint64 `json:"ack_unsent"`  // TCP_ACK_UNSENT_DATA: acknowledges what was never sent
 }
 
 // Drops returns the counts since New.
@@ -58,6 +62,7 @@ func (s *Stack) Drops() Drops {
 	return Drops{
 		InNoRoutes: d.inNoRoutes.Load(), InNotLocal: d.inNotLocal.Load(), Martian: d.martian.Load(), NotUnicast: d.notUnicast.Load(), Blackhole: d.blackhole.Load(),
 		Unreachable: d.unreachable.Load(), Prohibit: d.prohibit.Load(), OutNoRoutes: d.outNoRoutes.Load(), FalseTooBig: d.falseTooBig.Load(),
+		TinyFragment: d.tinyFragment.Load(), FragmentedICMP: d.fragmentedICMP.Load(),
 		PAWS: d.paws.Load(), AckTooOld: d.ackTooOld.Load(), AckUnsent: d.ackUnsent.Load(),
 	}
 }
@@ -186,13 +191,13 @@ func (l *link) admit(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer,
 			l.s.drops.notUnicast.Add(1)
 			return "NOT_UNICAST"
 		}
-		return ""
+		return l.admitFragment(proto, pkt)
 	case rt.Type == Local:
 		if l.falseTooBig(proto, pkt) {
 			l.s.drops.falseTooBig.Add(1)
 			return "FALSE_TOO_BIG"
 		}
-		return ""
+		return l.admitFragment(proto, pkt)
 	case rt.Type == Unicast:
 		if l.s.fwd {
 			return ""
@@ -201,6 +206,18 @@ func (l *link) admit(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer,
 		return "IP_INADDRERRORS"
 	}
 	return l.s.drops.drop(rt.Type)
+}
+
+// admitFragment is admit for what netstack would put together here.
+func (l *link) admitFragment(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) string {
+	why := unfitFragment(proto, pkt)
+	switch why {
+	case dropTinyFragment:
+		l.s.drops.tinyFragment.Add(1)
+	case dropFragmentedICMP:
+		l.s.drops.fragmentedICMP.Add(1)
+	}
+	return why
 }
 
 // unicastOnly reports whether a packet must not go to many: TCP (RFC 9293 3.9.2.3),

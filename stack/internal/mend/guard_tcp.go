@@ -31,6 +31,10 @@ import (
 //     and if it is taken, the segment may pass. To a blind attacker that is worth
 //     64 KiB beside the window below SND.UNA that RFC 5961 5.2 leaves open anyway.
 //
+// The time of TS.Recent is two words on a 32-bit machine, of which one may be old. That
+// makes it wrong by up to 4.3 s: nothing to the 24 days of PAWS, and to renewTimestamp
+// one renewal more or less.
+//
 // Segments queued before this one can only move the variables on, to what the peer
 // cannot have seen when it sent this one.
 
@@ -53,6 +57,10 @@ const maxWindow = 1<<16 - 1
 // pawsIdle is how long TS.Recent is good for without a newer one: 24 days, less than
 // it takes a clock of 1 kHz to wrap its sign (RFC 7323 5.5).
 const pawsIdle = 24 * 24 * time.Hour
+
+// minTimeout is the least retransmission timeout that peers have (Linux's TCP_RTO_MIN;
+// RFC 6298 2.4 asks for a second).
+const minTimeout = 200 * time.Millisecond
 
 // synchronized reports whether a connection is in a state in which both sides know
 // each other's numbers, so that its sender and receiver are there. TIME-WAIT, in which
@@ -171,18 +179,21 @@ func (g *Guards) Segment(e *tcp.Endpoint, pkt *stack.PacketBuffer) (sub *stack.P
 // before the timeout, and the sender, to which it acknowledges new data, takes the
 // timeout for round-trip time. At each such loss the next timeout is longer.
 //
+// It also comes when it was only overtaken, and its sender took it for lost. Then what
+// was sent in between is still on its way, with older time stamps, and PAWS would drop
+// it. What tells the two apart is time: a peer that waits for a timeout has sent nothing
+// new for as long, so that TS.Recent has stood still for minTimeout.
+//
 // RFC 7323 4.3 has TS.Recent renewed by SEG.TSval >= TS.Recent and SEG.SEQ <=
 // Last.ACK.sent, and its appendix H says that this rule is there for the segment that
 // is sent again because an acknowledgment was lost. Section 5.3 R2 drops what is
-// outside the window before that; what it protects is protected here too:
-//
-//   - A forged time stamp, with which PAWS would then drop all true segments. Whoever
-//     forges must meet the range of numbers that the peer can still send again, which
-//     is no larger than the largest window, as much as he must meet the window itself
-//     to have his time stamp taken by R3, and must have passed judge.
-//   - Segments that were sent earlier, and are overtaken by this one. They are as old
-//     as those that are overtaken by what is sent again and arrives for the first time,
-//     which R3 takes the time stamp of.
+// outside the window before that. Linux lets through what reaches up to Last.ACK.sent
+// (tcp_sequence), whenever it comes; where more than one segment was in flight, the one
+// that a timeout sends again does not. What R2 protects is protected here too: whoever
+// forges a time stamp, with which PAWS would then drop all true segments, must meet the
+// range of numbers that the peer can still send again, which is no larger than the
+// largest window, as much as he must meet the window itself to have his time stamp taken
+// by R3, and must have passed judge.
 //
 // The lock is tried and not waited for: who misses it has netstack's answer.
 //
@@ -200,14 +211,17 @@ func (g *Guards) renewTimestamp(e *tcp.Endpoint, pkt *stack.PacketBuffer, seg he
 	if n == 0 || !ok || rcv.RcvNxt.LessThan(seq.Add(n)) {
 		return // netstack looks at its time stamp, or it has none
 	}
+	renewed, now := peek.RecentTSTime(e), g.clock.NowMonotonic()
+	if now.Sub(*renewed) < minTimeout {
+		return // more of what was sent before it may be on its way
+	}
 	ip := pkt.Network()
 	_, valid, ok := header.TCPValid(seg, pkt.Data().Checksum, uint16(pkt.Data().Size()), ip.SourceAddress(), ip.DestinationAddress(), pkt.RXChecksumValidated)
 	if !ok || !valid || !e.TryLock() {
 		return
 	}
 	if e.SendTSOk && seqnum.Value(e.RecentTS).LessThan(seqnum.Value(ts)) && seq.LessThanEq(peek.LookSender(e).MaxSentAck) {
-		e.RecentTS = ts
-		*peek.RecentTSTime(e) = g.clock.NowMonotonic()
+		e.RecentTS, *renewed = ts, now
 	}
 	e.ResumeWork() // which is no more than unlocking
 }
