@@ -12,7 +12,9 @@ import (
 
 	"github.com/catflap/catflap/app/control"
 	"github.com/catflap/catflap/app/record"
+	"github.com/catflap/catflap/cmd/catflap/internal/plural"
 	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
+	"github.com/catflap/catflap/cmd/catflap/internal/tcpdump"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun/capture"
 )
@@ -48,7 +50,7 @@ the headers, and misses fewer.
 
 -C, -G and -W number the files: of -w trace.pcapng they are trace_00001.pcapng and so on.
 
-` + exprHelp,
+` + tcpdump.ExpressionHelp,
 		Example: `  catflap capture -w trace.pcapng --comments
   catflap capture -w - --comments tcp port 80 | wireshark -k -i -
   catflap capture -w trace.pcapng -C 100 -W 10`,
@@ -95,7 +97,7 @@ func runCapture(ctx context.Context, e *env, o captureOptions) (err error) {
 	if err := o.check(); err != nil {
 		return err
 	}
-	want, err := parseExpression("capture", o.expression)
+	want, err := tcpdump.ParseExpression("capture", o.expression)
 	if err != nil {
 		return err
 	}
@@ -143,7 +145,7 @@ func runCapture(ctx context.Context, e *env, o captureOptions) (err error) {
 		func() { fmt.Fprintln(e.stderr, "catflap: capture: capturing on "+info.Dev) },
 		func(ev *stack.Event, lost uint64) error {
 			w.Lost(lost)
-			if !want.want(ev) {
+			if !want.Selects(ev) {
 				return nil
 			}
 			if err := w.WriteEvent(*ev); err != nil {
@@ -163,14 +165,14 @@ func runCapture(ctx context.Context, e *env, o captureOptions) (err error) {
 	if err = errors.Join(err, w.Close()); err != nil {
 		return fmt.Errorf("capture: %w", err)
 	}
-	text := plural(packets, "packet") + " captured"
+	text := plural.Of(packets, "packet") + " captured"
 	if n := file.Stats(); n.Packets > packets && o.segments {
 		text += fmt.Sprintf(" as %d", n.Packets)
 	}
 	if missing > 0 {
 		text += fmt.Sprintf(", %d of them lost by the link", missing)
 	}
-	fmt.Fprintf(e.stderr, "catflap: capture: %s, %s missed\n", text, plural(lost, "event"))
+	fmt.Fprintf(e.stderr, "catflap: capture: %s, %s missed\n", text, plural.Of(lost, "event"))
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -99,7 +100,7 @@ func (f *instanceFlags) parse(log *slog.Logger) (setup, error) {
 	}
 	if err := s.device.Validate(); err != nil {
 		var ce *tun.ConfigError
-		if asConfigError(err, &ce) {
+		if errors.As(err, &ce) {
 			if ce.Field == "name" {
 				return s, remedy.Usagef("--dev %v: want %s", ce.Value, ce.Want)
 			}

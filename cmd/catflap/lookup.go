@@ -10,13 +10,6 @@ import (
 	"github.com/catflap/catflap/stack"
 )
 
-// packetLookup is what becomes of a packet: its route, and if that leads to this
-// stack, its socket.
-type packetLookup struct {
-	Route  *stack.RouteLookup  `json:"route"`
-	Socket *stack.SocketLookup `json:"socket,omitempty"`
-}
-
 func newLookup(e *env) *cobra.Command {
 	var iif string
 	c := &cobra.Command{
@@ -37,33 +30,14 @@ to SRC; --iif names another.`,
 			if err != nil {
 				return err
 			}
-			ctx := c.Context()
-			if iif == "" {
-				back, err := cl.LookupRoute(ctx, stack.RouteQuery{Dst: t.Src.Addr()})
-				if err != nil {
-					return fmt.Errorf("lookup: %w", err)
-				}
-				if r := back.Route; r != nil && r.Type == stack.Unicast {
-					iif = r.Dev
-				}
-			}
-			var l packetLookup
-			if l.Route, err = cl.LookupRoute(ctx, stack.RouteQuery{Dst: t.Dst.Addr(), Src: t.Src.Addr(), IIF: iif}); err != nil {
+			l, err := cl.LookupPacket(c.Context(), t, iif)
+			if err != nil {
 				return fmt.Errorf("lookup: %w", err)
-			}
-			if l.Route.Local() {
-				if l.Socket, err = cl.LookupSocket(ctx, t); err != nil {
-					return fmt.Errorf("lookup: %w", err)
-				}
 			}
 			if e.json {
 				return e.printJSON(l)
 			}
-			text := l.Route.Text()
-			if l.Socket != nil {
-				text += l.Socket.Text()
-			}
-			_, err = fmt.Fprint(e.stdout, text)
+			_, err = fmt.Fprint(e.stdout, l.Text())
 			return err
 		},
 	}

@@ -18,11 +18,8 @@ import (
 	"github.com/catflap/catflap/app/control"
 	"github.com/catflap/catflap/app/instance"
 	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
-	"github.com/catflap/catflap/tun"
 	"github.com/catflap/catflap/tun/netns"
 )
-
-func asConfigError(err error, target **tun.ConfigError) bool { return errors.As(err, target) }
 
 func (e *env) logger() *slog.Logger {
 	level := slog.LevelWarn

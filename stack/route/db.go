@@ -138,6 +138,9 @@ func (db *DB) complete(rt *Route) error {
 	if !rt.Dst.IsValid() {
 		return errors.New("no destination prefix")
 	}
+	if rt.Dst.Addr().Is4In6() {
+		return fmt.Errorf("destination %s is an IPv4-mapped prefix; give the IPv4 one: %w", rt.Dst, syscall.EINVAL)
+	}
 	if rt.Dst != rt.Dst.Masked() {
 		return fmt.Errorf("destination %s has host bits; the prefix is %s", rt.Dst, rt.Dst.Masked())
 	}

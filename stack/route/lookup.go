@@ -41,6 +41,15 @@ type Lookup struct {
 // Local reports whether packets of this lookup are delivered to this stack.
 func (l *Lookup) Local() bool { return l.Route != nil && l.Route.Type.Delivers() }
 
+// Err is what a local sender of such a packet is told, as Route.Err; of a martian one it
+// is EINVAL.
+func (l *Lookup) Err() error {
+	if l.Martian != "" {
+		return syscall.EINVAL
+	}
+	return l.Route.Err()
+}
+
 // Destinations that Linux decides before any table (ip_route_input_rcu).
 var (
 	limitedBroadcast = &Route{Type: Broadcast, Dst: netip.MustParsePrefix("255.255.255.255/32"), Scope: ScopeLink, Protocol: ProtoKernel}
@@ -140,7 +149,7 @@ func (db *DB) Explain(q Query) (*Lookup, *Route) {
 func (db *DB) Lookup(q Query) *Lookup {
 	q.Dst, q.Src = q.Dst.Unmap(), q.Src.Unmap()
 	l, _ := db.Explain(q)
-	if l.Route.Err() == nil {
+	if l.Err() == nil {
 		l.Dev = db.Output(l.Route)
 		if q.IIF == "" {
 			l.Src = db.Source(l.Route, q.Dst)

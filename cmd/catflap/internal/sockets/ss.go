@@ -1,8 +1,7 @@
-package main
+package sockets
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"net/netip"
@@ -11,9 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
-	"github.com/catflap/catflap/app/control"
 	"github.com/catflap/catflap/stack"
 )
 
@@ -22,63 +18,32 @@ var ssStates = map[string]string{
 	"ESTABLISHED": "ESTAB", "SYN-RECEIVED": "SYN-RECV", "CLOSED": "UNCONN", "CONNECTING": "SYN-SENT",
 }
 
-func newSS(e *env) *cobra.Command {
-	f := socketFlags{}
-	var tcpInfo, noHeader bool
-	c := &cobra.Command{
-		Use:   "ss [-t] [-u] [-l] [-a] [-n] [-i] [-o] [-p] [-H] [-4|-6]",
-		Short: "List the stack's sockets as ss(8) prints them",
-		Long: `ss lists the sockets of the userspace stack in iproute2's format. Without -a and -l it lists
-connections, but for those in TIME-WAIT and SYN-RECV. -i adds what the stack knows of each connection,
-in ss's order and spellings; what it does not know is not printed.
-Addresses are always printed as numbers; ports have the names of ` + servicesFile + ` unless -n is given.`,
-		Example: `  catflap ss -tln
-  catflap ss -tni`,
-		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cl, err := e.client()
-			if err != nil {
-				return err
-			}
-			ks, err := ssList(c.Context(), cl, &f)
-			if err != nil {
-				return fmt.Errorf("ss: %w", err)
-			}
-			if e.json {
-				return e.printJSON(ks)
-			}
-			info, err := cl.Info(c.Context())
-			if err != nil {
-				return fmt.Errorf("ss: %w", err)
-			}
-			t := ssTable{flags: f, names: f.names(), tcpInfo: tcpInfo, header: !noHeader, info: info}
-			return t.print(e.stdout, ks)
-		},
-	}
-	f.add(c)
-	fs := c.Flags()
-	fs.BoolVarP(&f.processes, "processes", "p", false, "the process that has the socket, and its fd")
-	fs.BoolVarP(&f.timers, "options", "o", false, "the timer that runs, of those that the stack knows of")
-	fs.BoolVarP(&tcpInfo, "info", "i", false, "what the stack knows of each TCP connection")
-	fs.BoolVarP(&noHeader, "no-header", "H", false, "no header line")
-	return c
+// SS is ss(8).
+type SS struct {
+	Options
+	TCPInfo  bool // -i: what the stack knows of each connection
+	NoHeader bool // -H: no header line
 }
 
-// ssList lists sockets in ss's order, UDP first.
-func ssList(ctx context.Context, c *control.Client, f *socketFlags) ([]stack.SocketInfo, error) {
-	ks, err := f.list(ctx, c, func(st string) bool { return st == "TIME-WAIT" || st == "SYN-RECEIVED" })
+// Select returns the sockets that the options select, in ss's order: UDP first.
+func (o *SS) Select(all []stack.SocketInfo) []stack.SocketInfo {
+	ks := o.selected(all, func(state string) bool { return state == "TIME-WAIT" || state == "SYN-RECEIVED" })
 	slices.SortStableFunc(ks, func(a, b stack.SocketInfo) int { return -strings.Compare(a.Network, b.Network) })
-	return ks, err
+	return ks
+}
+
+// Print writes sockets of a process as a table.
+func (o *SS) Print(w io.Writer, ks []stack.SocketInfo, of Process) error {
+	t := ssTable{SS: *o, names: o.names(), process: of}
+	return t.print(w, ks)
 }
 
 // ssTable is ss's table as it prints it where there is no terminal: columns as wide
 // as what is in them.
 type ssTable struct {
-	flags   socketFlags
+	SS
 	names   services
-	tcpInfo bool
-	header  bool
-	info    control.Info
+	process Process
 }
 
 // ssColumn is a column: what goes before it, and whether it is aligned right.
@@ -95,7 +60,7 @@ const ssProcess = 8 // the last column
 
 func (t *ssTable) print(w io.Writer, ks []stack.SocketInfo) error {
 	var rows [][]string
-	if t.header {
+	if !t.NoHeader {
 		rows = append(rows, []string{"Netid", "State", "Recv-Q", "Send-Q", "Local Address:", "Port", "Peer Address:", "Port", "Process"})
 	}
 	for _, k := range ks {
@@ -112,7 +77,7 @@ func (t *ssTable) print(w io.Writer, ks []stack.SocketInfo) error {
 		}
 	}
 	first := 0
-	if t.flags.tcp != t.flags.udp {
+	if t.TCP != t.UDP {
 		first = 1 // one protocol needs no Netid
 	}
 	b := bufio.NewWriter(w)
@@ -123,7 +88,7 @@ func (t *ssTable) print(w io.Writer, ks []stack.SocketInfo) error {
 				b.WriteString(c.before)
 			}
 			switch {
-			case i == ssProcess && t.tcpInfo:
+			case i == ssProcess && t.TCPInfo:
 				b.WriteString(r[i]) // what follows on the next line has no column
 			case c.right:
 				fmt.Fprintf(b, "%*s", width[i], r[i])
@@ -132,8 +97,8 @@ func (t *ssTable) print(w io.Writer, ks []stack.SocketInfo) error {
 			}
 		}
 		b.WriteByte('\n')
-		if i := n - len(rows) + len(ks); t.tcpInfo && i >= 0 && ks[i].TCP != nil {
-			fmt.Fprintf(b, "\t %s\n", t.tcp(ks[i].TCP))
+		if i := n - len(rows) + len(ks); t.TCPInfo && i >= 0 && ks[i].TCP != nil {
+			fmt.Fprintf(b, "\t %s\n", t.connection(ks[i].TCP))
 		}
 	}
 	return b.Flush()
@@ -163,17 +128,17 @@ func (t *ssTable) host(k stack.SocketInfo, a netip.Addr) string {
 // rest is the column Process: who has the socket, and which timer runs.
 func (t *ssTable) rest(k stack.SocketInfo) string {
 	s := ""
-	if t.flags.processes && k.FD >= 0 {
-		s += fmt.Sprintf(" users:((%q,pid=%d,fd=%d))", t.info.Command, t.info.PID, k.FD)
+	if t.Processes && k.FD >= 0 {
+		s += fmt.Sprintf(" users:((%q,pid=%d,fd=%d))", t.process.Command, t.process.PID, k.FD)
 	}
-	if t.flags.timers && k.Timer != nil {
+	if t.Timers && k.Timer != nil {
 		s += " " + ssTimer(k.Timer)
 	}
 	return s
 }
 
-// tcp writes what the stack knows of a connection, in ss's order.
-func (t *ssTable) tcp(i *stack.TCPInfo) string {
+// connection writes what the stack knows of a connection, in ss's order.
+func (t *ssTable) connection(i *stack.TCPInfo) string {
 	var f []string
 	add := func(known bool, format string, args ...any) {
 		if known {
@@ -210,7 +175,7 @@ func (t *ssTable) rate(bps float64) string {
 		unit string
 		size float64
 	}{{"T", 1e12}, {"G", 1e9}, {"M", 1e6}, {"k", 1e3}} {
-		if !t.flags.numeric && bps >= u.size {
+		if !t.Numeric && bps >= u.size {
 			return strconv.FormatFloat(bps/u.size, 'g', 3, 64) + u.unit
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package ip
 
 import (
 	"errors"
@@ -12,6 +12,7 @@ import (
 	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/cmd/catflap/internal/words"
 	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/stack/route"
 )
 
 // routeVerbs are in iproute2's order: "s" is show, "a" is add, "d" is delete.
@@ -21,7 +22,7 @@ var routeVerbs = []words.Choice{
 	{Word: "delete", Abbrev: true, Means: "del"}, {Word: "del"},
 }
 
-func (ip *ipCommand) route() error {
+func (ip *command) route() error {
 	verb, err := ip.verb("route", routeVerbs)
 	if err != nil {
 		return err
@@ -35,11 +36,14 @@ func (ip *ipCommand) route() error {
 		return ip.routeDel()
 	}
 	rt, _, err := ip.parseRoute()
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case verb == "replace":
+	}
+	switch verb {
+	case "replace":
 		return ip.failed(ip.c.ReplaceRoute(ip.ctx, rt))
+	case "append":
+		return ip.failed(ip.c.AppendRoute(ip.ctx, rt))
 	}
 	err = ip.c.AddRoute(ip.ctx, rt)
 	if errors.Is(err, syscall.EEXIST) {
@@ -54,17 +58,18 @@ var routeWords = []words.Choice{
 	{Word: "scope"}, {Word: "protocol", Abbrev: true}, {Word: "table", Abbrev: true}, {Word: "to"},
 }
 
-// routeGiven says what the command line said of a route, beside its values.
-type routeGiven struct{ kind, table bool }
+// routeGiven says which features of a route the command line gave, of those whose zero
+// value means something.
+type routeGiven struct{ kind, scope bool }
 
 // parseRoute reads [TYPE] PREFIX and the keywords of a route.
-func (ip *ipCommand) parseRoute() (rt stack.Route, given routeGiven, err error) {
+func (ip *command) parseRoute() (rt stack.Route, given routeGiven, err error) {
 	var dst string // read at the end, when the family is known
 	for ip.More() {
 		word := ip.Next()
 		switch key := words.Choose(word, routeWords); key {
 		case "":
-			if t, ok := stack.ParseRouteType(word); ok && !given.kind && dst == "" {
+			if t, ok := route.ParseType(word); ok && !given.kind && dst == "" {
 				rt.Type, given.kind = t, true
 				break
 			}
@@ -80,7 +85,7 @@ func (ip *ipCommand) parseRoute() (rt stack.Route, given routeGiven, err error) 
 			if err := ip.routeWord(key, word, &rt); err != nil {
 				return rt, given, err
 			}
-			given.table = given.table || key == "table"
+			given.scope = given.scope || key == "scope"
 		}
 	}
 	if dst == "" {
@@ -93,10 +98,10 @@ func (ip *ipCommand) parseRoute() (rt stack.Route, given routeGiven, err error) 
 }
 
 // routeWord reads the value of a keyword into rt.
-func (ip *ipCommand) routeWord(key, word string, rt *stack.Route) (err error) {
+func (ip *command) routeWord(key, word string, rt *stack.Route) (err error) {
 	address := func(to *netip.Addr) error {
 		if *to, err = ip.addr(word); err == nil {
-			ip.family = familyOf(*to)
+			ip.Family = route.FamilyOf(*to)
 		}
 		return err
 	}
@@ -126,9 +131,9 @@ func (ip *ipCommand) routeWord(key, word string, rt *stack.Route) (err error) {
 		n, err = strconv.ParseUint(s, 0, 32)
 		rt.Metric, ok = uint32(n), err == nil
 	case "scope":
-		rt.Scope, ok = stack.ParseScope(s)
+		rt.Scope, ok = route.ParseScope(s)
 	case "protocol":
-		rt.Protocol, ok = stack.ParseRouteProtocol(s)
+		rt.Protocol, ok = route.ParseProtocol(s)
 	}
 	if !ok {
 		return ip.Bad(word, s, want)
@@ -136,30 +141,21 @@ func (ip *ipCommand) routeWord(key, word string, rt *stack.Route) (err error) {
 	return nil
 }
 
-// routeDel removes a route. Without a type on the command line a route of any type
-// goes, as with iproute2.
-func (ip *ipCommand) routeDel() error {
+// routeDel removes the first route that has the features given. Without a type on the
+// command line a route of any type goes.
+func (ip *command) routeDel() error {
 	rt, given, err := ip.parseRoute()
 	if err != nil {
 		return err
 	}
-	if !given.kind {
-		if !given.table {
-			rt.Table = stack.TableMain
-		}
-		routes, err := ip.c.Routes(ip.ctx, familyOf(rt.Dst.Addr()), rt.Table)
-		if err != nil {
-			return ip.failed(err)
-		}
-		for _, o := range routes {
-			if o.Dst == rt.Dst && (rt.Dev == "" || rt.Dev == o.Dev) && (!rt.Gateway.IsValid() || rt.Gateway == o.Gateway) &&
-				(!rt.PrefSrc.IsValid() || rt.PrefSrc == o.PrefSrc) && (rt.Metric == 0 || rt.Metric == o.Metric) {
-				rt.Type = o.Type
-				break
-			}
-		}
+	m := rt.Match()
+	if m.Type, m.Scope = nil, nil; given.kind {
+		m.Type = &rt.Type
 	}
-	return ip.failed(ip.c.DelRoute(ip.ctx, rt))
+	if given.scope {
+		m.Scope = &rt.Scope
+	}
+	return ip.failed(ip.c.DelRoute(ip.ctx, m))
 }
 
 // routeFilter is which routes a list shows. What it fixes to one value, the lines
@@ -203,7 +199,7 @@ var routeFilterWords = []words.Choice{
 	{Word: "to", Abbrev: true},
 }
 
-func (ip *ipCommand) routeShow() error {
+func (ip *command) routeShow() error {
 	f := routeFilter{table: stack.TableMain}
 	for ip.More() {
 		if err := ip.routeFilterWord(&f); err != nil {
@@ -238,7 +234,7 @@ func (ip *ipCommand) routeShow() error {
 	return ip.print(text.String(), objects)
 }
 
-func (ip *ipCommand) routeFilterWord(f *routeFilter) (err error) {
+func (ip *command) routeFilterWord(f *routeFilter) (err error) {
 	word := ip.Next()
 	key := words.Choose(word, routeFilterWords)
 	switch key {
@@ -279,13 +275,13 @@ func (ip *ipCommand) routeFilterWord(f *routeFilter) (err error) {
 		f.dev = s
 	case "type":
 		f.kind = new(stack.RouteType)
-		*f.kind, ok = stack.ParseRouteType(s)
+		*f.kind, ok = route.ParseType(s)
 	case "scope":
 		f.scope = new(stack.Scope)
-		*f.scope, ok = stack.ParseScope(s)
+		*f.scope, ok = route.ParseScope(s)
 	case "protocol":
 		f.protocol = new(stack.RouteProtocol)
-		*f.protocol, ok = stack.ParseRouteProtocol(s)
+		*f.protocol, ok = route.ParseProtocol(s)
 	default: // to, root, match, exact
 		f.match = key
 		f.prefix, err = ip.parsePrefix(word, s)
@@ -386,12 +382,15 @@ func (l *routeLine) object() (o object) {
 		switch f[0] {
 		case "metric":
 			o.add("metric", *l.metric)
-		case "pref": // iproute2 has the flags before it
+		case "iif", "pref": // iproute2 has the flags before them
 		default:
 			o.add(f[1], f[2])
 		}
 	}
 	o.add("flags", []string{})
+	if l.iif != "" {
+		o.add("iif", l.iif)
+	}
 	if l.pref != "" {
 		o.add("pref", l.pref)
 	}
@@ -403,7 +402,7 @@ var routeGetWords = []words.Choice{
 }
 
 // routeGet asks for one packet's route.
-func (ip *ipCommand) routeGet() error {
+func (ip *command) routeGet() error {
 	var q stack.RouteQuery
 	for ip.More() {
 		word := ip.Next()
@@ -444,90 +443,39 @@ func (ip *ipCommand) routeGet() error {
 	if err != nil {
 		return ip.failed(err)
 	}
-	if why := refusal(l.Route); why != "" {
-		return remedy.With(ip.failed(fmt.Errorf("%s: %s", q.Dst, why)), "what was tried: catflap lookup tcp SRC:PORT "+netip.AddrPortFrom(q.Dst, 80).String())
+	if err := l.Err(); err != nil {
+		return remedy.With(ip.failed(fmt.Errorf("%s: %s", q.Dst, refusals[err])), "what was tried: catflap lookup tcp SRC:PORT "+netip.AddrPortFrom(q.Dst, 80).String())
 	}
-	line, err := ip.answer(q, l.Route)
-	if err != nil {
-		return ip.failed(err)
-	}
-	return ip.print(line.text(familyOf(q.Dst))+"\n", []object{line.object()})
+	line := answer(l)
+	return ip.print(line.text(route.FamilyOf(q.Dst))+"\n", []object{line.object()})
 }
 
-// refusal is the error that the kernel gives a sender for such a route; "" if it
-// would send.
-func refusal(r *stack.Route) string {
-	switch {
-	case r == nil:
-		return "Network is unreachable"
-	case r.Type == stack.Unreachable:
-		return "No route to host"
-	case r.Type == stack.Prohibit:
-		return "Permission denied"
-	case r.Type == stack.Blackhole:
-		return "Invalid argument"
-	}
-	return ""
+// refusals are the kernel's words for what a sender is told.
+var refusals = map[error]string{
+	syscall.ENETUNREACH:  "Network is unreachable",
+	syscall.EHOSTUNREACH: "No route to host",
+	syscall.EACCES:       "Permission denied",
+	syscall.EINVAL:       "Invalid argument",
 }
 
 // answer is the line for a packet's route: the destination itself, through which
 // device, and from which address.
-func (ip *ipCommand) answer(q stack.RouteQuery, r *stack.Route) (routeLine, error) {
+func answer(a *stack.RouteLookup) routeLine {
 	all := routeFilter{}
-	l := all.line(*r)
-	l.dst, l.scope = q.Dst.String(), ""
-	if q.Dst.Is4() {
+	l := all.line(*a.Route)
+	l.dst, l.scope, l.dev, l.iif, l.src = a.Query.Dst.String(), "", a.Dev, a.Query.IIF, ""
+	v4 := a.Query.Dst.Is4()
+	if v4 {
 		l.proto, l.metric = "", nil
 	}
-	if r.Type == stack.Local {
-		l.dev = "lo"
-	}
-	l.iif = q.IIF
 	switch {
-	case q.Src.IsValid():
-		l.from = q.Src.String()
-	case q.Dst.Is6():
+	case a.Query.Src.IsValid():
+		l.from = a.Query.Src.String()
+	case !v4:
 		l.from = netip.IPv6Unspecified().String()
 	}
-	switch {
-	case q.Src.IsValid() && q.Dst.Is4():
-		l.src = "" // as it was given
-	case r.Type == stack.Local:
-		l.src = q.Dst.String()
-	case l.src == "":
-		src, err := ip.source(r)
-		if err != nil {
-			return l, err
-		}
-		if src.IsValid() {
-			l.src = src.String()
-		}
+	if a.Src.IsValid() && !(v4 && a.Query.Src.IsValid()) { // as it was given
+		l.src = a.Src.String()
 	}
-	return l, nil
-}
-
-// source is the address that a packet takes whose route names none: that of the
-// route to the gateway, else the first of the device.
-func (ip *ipCommand) source(r *stack.Route) (netip.Addr, error) {
-	if r.Gateway.IsValid() {
-		l, err := ip.c.LookupRoute(ip.ctx, stack.RouteQuery{Dst: r.Gateway})
-		if err != nil || l.Route != nil && l.Route.PrefSrc.IsValid() {
-			if err != nil {
-				return netip.Addr{}, err
-			}
-			return l.Route.PrefSrc, nil
-		}
-	}
-	links, err := ip.c.Links(ip.ctx)
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	for _, l := range links {
-		for _, p := range l.Addrs {
-			if l.Name == r.Dev && p.Addr().Is4() == r.Dst.Addr().Is4() {
-				return p.Addr(), nil
-			}
-		}
-	}
-	return netip.Addr{}, nil
+	return l
 }

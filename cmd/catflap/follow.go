@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -58,12 +57,4 @@ func follow(ctx context.Context, cl *control.Client, k control.Kinds, started fu
 			return stream.Dropped(), err
 		}
 	}
-}
-
-// plural is a number of things.
-func plural(n uint64, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
 }

@@ -1,4 +1,4 @@
-package main
+package top
 
 import (
 	"context"
@@ -9,11 +9,13 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/term"
+
+	"github.com/catflap/catflap/cmd/catflap/internal/plural"
 )
 
-// topPoll is how often a change of the screen's size is looked for, and so how late a resize, a signal or the end of
+// pollInterval is how often a change of the screen's size is looked for, and so how late a resize, a signal or the end of
 // the instance shows.
-const topPoll = 50 * time.Millisecond
+const pollInterval = 50 * time.Millisecond
 
 // Control sequences of a terminal: ECMA-48, and xterm's alternate screen.
 const (
@@ -32,12 +34,13 @@ type screen struct {
 	sort   string
 	paused bool
 	scroll int
-	rows   []topRow
+	rows   []Row
 	at     time.Time
 }
 
-// topScreen shows the table until the user quits. It leaves the terminal as it found it.
-func topScreen(ctx context.Context, e *env, f *topFeed, o topOptions, in, out *os.File) error {
+// Show shows the table on a terminal until the user quits, and leaves the terminal as it found it. The error is
+// ErrEnded if the instance has ended, and that of ctx if it is done.
+func (f *Feed) Show(ctx context.Context, by string, color bool, in, out *os.File) error {
 	if err := canWaitForInput(); err != nil {
 		return err
 	}
@@ -51,7 +54,7 @@ func topScreen(ctx context.Context, e *env, f *topFeed, o topOptions, in, out *o
 	}
 	defer func() { _, _ = out.WriteString(screenLeave) }()
 
-	s := &screen{dev: f.dev, color: e.getenv("NO_COLOR") == "", sort: o.sort}
+	s := &screen{dev: f.dev, color: color, sort: by}
 	s.rows, s.at = f.rows(s.sort)
 	var width, height int
 	var keys [64]byte
@@ -69,9 +72,9 @@ func topScreen(ctx context.Context, e *env, f *topFeed, o topOptions, in, out *o
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return ctx.Err()
 		case err := <-f.failed:
-			return f.ended(ctx, e, err)
+			return f.reason(ctx, err)
 		case <-f.ready:
 			if !s.paused {
 				s.rows, s.at = f.rows(s.sort)
@@ -79,7 +82,7 @@ func topScreen(ctx context.Context, e *env, f *topFeed, o topOptions, in, out *o
 			}
 		default:
 		}
-		here, err := waitForInput(in, topPoll)
+		here, err := waitForInput(in, pollInterval)
 		if err != nil {
 			return err
 		}
@@ -148,7 +151,7 @@ func (s *screen) draw(width, height int) string {
 	if width <= 0 || height <= 0 {
 		return ""
 	}
-	table := topLines(s.rows, width)
+	table := Lines(s.rows, width)
 	visible := max(0, height-chrome)
 	s.scroll = max(0, min(s.scroll, len(s.rows)-visible))
 	head, rows := table[0], table[1:]
@@ -190,7 +193,7 @@ func (s *screen) summary() string {
 		out, in, again = out+r.Out, in+r.In, again+r.Retransmits
 	}
 	text := fmt.Sprintf("%s %s  %s  out %sbit/s  in %sbit/s  retransmitted %d  by %s",
-		s.at.Format("15:04:05"), s.dev, plural(uint64(len(s.rows)), "connection"), bitRate(out), bitRate(in), again, s.sort)
+		s.at.Format("15:04:05"), s.dev, plural.Of(uint64(len(s.rows)), "connection"), bitRate(out), bitRate(in), again, s.sort)
 	if s.paused {
 		text = "PAUSED " + text
 	}

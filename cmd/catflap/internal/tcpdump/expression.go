@@ -1,4 +1,5 @@
-package main
+// Package tcpdump is the language of tcpdump(1): expressions that select packets, and packets as text.
+package tcpdump
 
 import (
 	"fmt"
@@ -12,11 +13,11 @@ import (
 	"github.com/catflap/catflap/stack"
 )
 
-// expression selects packets; a nil one selects all.
-type expression func(p *packet.Packet, out bool) bool
+// Expression selects packets, and says so of one that goes out of the stack, or in. A nil one selects all.
+type Expression func(p *packet.Packet, out bool) bool
 
-// exprHelp is for the help of commands that take an expression.
-const exprHelp = `An EXPRESSION selects packets, in words of pcap-filter(7):
+// ExpressionHelp is for the help of commands that take an expression.
+const ExpressionHelp = `An EXPRESSION selects packets, in words of pcap-filter(7):
   host ADDRESS, net PREFIX, port N, portrange N-M, each also after src or dst, and after a protocol
   ip, ip6, tcp, udp, icmp, icmp6     inbound, outbound     less N, greater N (bytes)
   not, and, or, parentheses; and and or bind alike, from left to right`
@@ -45,8 +46,9 @@ var (
 	exprKinds  = []string{"host", "net", "port", "portrange"}
 )
 
-// parseExpression reads an expression, in one argument or several.
-func parseExpression(command string, args []string) (expression, error) {
+// ParseExpression reads an expression, in one argument or several; of none it is nil. An error is a *remedy.UsageError:
+// it names the command, shows the place, and says what could stand there.
+func ParseExpression(command string, args []string) (Expression, error) {
 	p := &exprParser{command: command, input: strings.Join(args, " ")}
 	p.split()
 	if len(p.words) == 0 {
@@ -110,14 +112,14 @@ func (p *exprParser) unexpected() error {
 }
 
 // expression = factor { ("and" | "or") factor }, from left to right: pcap-filter(7).
-func (p *exprParser) expression() (expression, error) {
+func (p *exprParser) expression() (Expression, error) {
 	left, err := p.factor()
 	for err == nil {
 		and := p.is("and", "&&") != ""
 		if !and && p.is("or", "||") == "" {
 			return left, nil
 		}
-		var right expression
+		var right Expression
 		right, err = p.factor()
 		a := left
 		if and {
@@ -130,7 +132,7 @@ func (p *exprParser) expression() (expression, error) {
 }
 
 // factor = "not" factor | "(" expression ")" | primitive
-func (p *exprParser) factor() (expression, error) {
+func (p *exprParser) factor() (Expression, error) {
 	if p.is("not", "!") != "" {
 		e, err := p.factor()
 		return func(k *packet.Packet, out bool) bool { return !e(k, out) }, err
@@ -145,7 +147,7 @@ func (p *exprParser) factor() (expression, error) {
 	return p.primitive()
 }
 
-func (p *exprParser) primitive() (expression, error) {
+func (p *exprParser) primitive() (Expression, error) {
 	switch p.is("inbound", "outbound", "less", "greater") {
 	case "inbound":
 		return func(_ *packet.Packet, out bool) bool { return !out }, nil
@@ -286,9 +288,9 @@ func parseNet(s string, net bool) (netip.Prefix, bool) {
 	return prefix, net && err == nil
 }
 
-// want reports whether an expression selects an event. A change of state, a sample and a timer go with the packets
+// Selects reports whether an expression selects an event. A change of state, a sample and a timer go with the packets
 // of their connection; a socket call goes with all.
-func (e expression) want(ev *stack.Event) bool {
+func (e Expression) Selects(ev *stack.Event) bool {
 	if e == nil {
 		return true
 	}

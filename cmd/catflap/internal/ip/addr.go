@@ -1,4 +1,4 @@
-package main
+package ip
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/cmd/catflap/internal/words"
 	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/stack/route"
 )
 
 var addrVerbs = []words.Choice{
@@ -20,7 +21,7 @@ var linkVerbs = []words.Choice{
 	{Word: "show", Abbrev: true}, {Word: "lst", Abbrev: true, Means: "show"}, {Word: "list", Abbrev: true, Means: "show"},
 }
 
-func (ip *ipCommand) address() error {
+func (ip *command) address() error {
 	verb, err := ip.verb("addr", addrVerbs)
 	if err != nil {
 		return err
@@ -62,7 +63,7 @@ func (ip *ipCommand) address() error {
 	return ip.failed(ip.c.DelAddr(ip.ctx, dev, p))
 }
 
-func (ip *ipCommand) link() error {
+func (ip *command) link() error {
 	if _, err := ip.verb("link", linkVerbs); err != nil {
 		return err
 	}
@@ -70,7 +71,7 @@ func (ip *ipCommand) link() error {
 }
 
 // findLink returns the link of a name.
-func (ip *ipCommand) findLink(dev string) (stack.LinkInfo, error) {
+func (ip *command) findLink(dev string) (stack.LinkInfo, error) {
 	links, err := ip.c.Links(ip.ctx)
 	if err != nil {
 		return stack.LinkInfo{}, ip.failed(err)
@@ -85,7 +86,7 @@ func (ip *ipCommand) findLink(dev string) (stack.LinkInfo, error) {
 	return stack.LinkInfo{}, remedy.With(ip.failed(fmt.Errorf("device %q does not exist", dev)), "the devices of this stack are "+strings.Join(names, ", "))
 }
 
-func (ip *ipCommand) linksShow(addrs bool) error {
+func (ip *command) linksShow(addrs bool) error {
 	var dev string
 	if ip.More() {
 		word := ip.Next()
@@ -126,7 +127,7 @@ func (ip *ipCommand) linksShow(addrs bool) error {
 // linkText describes a link. Of the words that iproute2 has, it prints those that
 // are true of the stack: there is no queueing discipline and no ARP, each link has
 // one neighbour, and is up as long as the stack runs.
-func (ip *ipCommand) linkText(l stack.LinkInfo, addrs bool) (string, object, bool) {
+func (ip *command) linkText(l stack.LinkInfo, addrs bool) (string, object, bool) {
 	flags := []string{"POINTOPOINT", "MULTICAST", "NOARP", "UP", "LOWER_UP"}
 	kind := "none"
 	if l.Loopback {
@@ -134,7 +135,7 @@ func (ip *ipCommand) linkText(l stack.LinkInfo, addrs bool) (string, object, boo
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d: %s: <%s> mtu %d qdisc noqueue state UNKNOWN \n", l.Index, l.Name, strings.Join(flags, ","), l.MTU)
-	if ip.family == 0 || !addrs {
+	if ip.Family == 0 || !addrs {
 		fmt.Fprintf(&b, "    link/%s \n", kind)
 	}
 	o := object{{"ifindex", l.Index}, {"ifname", l.Name}, {"flags", flags}, {"mtu", l.MTU}, {"qdisc", "noqueue"}, {"operstate", "UNKNOWN"}, {"link_type", kind}}
@@ -144,29 +145,18 @@ func (ip *ipCommand) linkText(l stack.LinkInfo, addrs bool) (string, object, boo
 	infos := []object{}
 	for _, f := range ip.families(stack.IPv4, stack.IPv6) {
 		for _, p := range l.Addrs {
-			if familyOf(p.Addr()) == f {
+			if route.FamilyOf(p.Addr()) == f {
 				b.WriteString(addrText(l, p))
 				infos = append(infos, addrObject(l, p))
 			}
 		}
 	}
 	o.add("addr_info", infos)
-	return b.String(), o, ip.family == 0 || len(infos) > 0
-}
-
-// addrScope is the scope that the kernel gives an address.
-func addrScope(a netip.Addr) stack.Scope {
-	switch {
-	case a.IsLoopback():
-		return stack.ScopeHost
-	case a.IsLinkLocalUnicast() && a.Is6():
-		return stack.ScopeLink
-	}
-	return stack.ScopeGlobal
+	return b.String(), o, ip.Family == 0 || len(infos) > 0
 }
 
 func addrText(l stack.LinkInfo, p netip.Prefix) string {
-	s := fmt.Sprintf("    %s %s scope %s ", familyOf(p.Addr()), p, addrScope(p.Addr()))
+	s := fmt.Sprintf("    %s %s scope %s ", route.FamilyOf(p.Addr()), p, route.AddrScope(p.Addr()))
 	if p.Addr().Is4() {
 		s += l.Name // the label
 	}
@@ -175,7 +165,7 @@ func addrText(l stack.LinkInfo, p netip.Prefix) string {
 
 func addrObject(l stack.LinkInfo, p netip.Prefix) object {
 	o := object{
-		{"family", familyOf(p.Addr()).String()}, {"local", p.Addr().String()}, {"prefixlen", p.Bits()}, {"scope", addrScope(p.Addr()).String()},
+		{"family", route.FamilyOf(p.Addr()).String()}, {"local", p.Addr().String()}, {"prefixlen", p.Bits()}, {"scope", route.AddrScope(p.Addr()).String()},
 	}
 	if p.Addr().Is4() {
 		o.add("label", l.Name)

@@ -1,4 +1,4 @@
-package main
+package ip
 
 import (
 	"net/netip"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/catflap/catflap/cmd/catflap/internal/words"
 	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/stack/route"
 )
 
 var ruleVerbs = []words.Choice{
@@ -14,7 +15,7 @@ var ruleVerbs = []words.Choice{
 	{Word: "add", Abbrev: true}, {Word: "delete", Abbrev: true, Means: "del"}, {Word: "del"},
 }
 
-func (ip *ipCommand) rule() error {
+func (ip *command) rule() error {
 	verb, err := ip.verb("rule", ruleVerbs)
 	if err != nil {
 		return err
@@ -25,30 +26,27 @@ func (ip *ipCommand) rule() error {
 	if verb == "del" && !ip.More() {
 		return ip.Errorf("want the rule to delete, such as priority 100")
 	}
-	r, given, err := ip.parseRule()
+	m, not, err := ip.parseRule()
 	if err != nil {
 		return err
 	}
-	if verb == "add" {
-		return ip.failed(ip.c.AddRule(ip.ctx, r))
+	if verb == "del" {
+		return ip.failed(ip.c.DelRule(ip.ctx, m))
 	}
-	// A rule to delete is described by some of its features; the stack wants its action too.
-	if !given.action {
-		rules, err := ip.c.Rules(ip.ctx, r.Family)
-		if err != nil {
-			return ip.failed(err)
-		}
-		for _, o := range rules {
-			if given.match(r, o) {
-				r = o
-				break
-			}
-		}
+	r := stack.Rule{Family: m.Family, Not: not, From: m.From, To: m.To, IIF: m.IIF, OIF: m.OIF, Table: m.Table}
+	if m.Priority != nil {
+		r.Priority = *m.Priority
 	}
-	return ip.failed(ip.c.DelRule(ip.ctx, r))
+	if m.Action != nil {
+		r.Action = *m.Action
+	}
+	if r.Action == stack.ActionLookup && r.Table == 0 {
+		r.Table = stack.TableMain // iproute2's default
+	}
+	return ip.failed(ip.c.AddRule(ip.ctx, r))
 }
 
-func (ip *ipCommand) ruleShow() error {
+func (ip *command) ruleShow() error {
 	if err := ip.End("nothing after show"); err != nil {
 		return err
 	}
@@ -107,55 +105,44 @@ var ruleWords = []words.Choice{
 	{Word: "type", Abbrev: true},
 }
 
-// ruleGiven says which features of a rule the command line named.
-type ruleGiven struct{ action, priority, not bool }
-
-// match reports whether o has the features that the command line gave r.
-func (g ruleGiven) match(r, o stack.Rule) bool {
-	return (!g.priority || o.Priority == r.Priority) && (!g.not || o.Not) &&
-		(!r.From.IsValid() || o.From == r.From) && (!r.To.IsValid() || o.To == r.To) &&
-		(r.IIF == "" || o.IIF == r.IIF) && (r.OIF == "" || o.OIF == r.OIF)
-}
-
-// parseRule reads the selectors and the action of a rule.
-func (ip *ipCommand) parseRule() (r stack.Rule, given ruleGiven, err error) {
-	r.Family = ip.family
+// parseRule reads the selectors and the action of a rule: those that are given, for a
+// rule of the family that they or the options say.
+func (ip *command) parseRule() (r stack.RuleMatch, not bool, err error) {
 	for ip.More() {
 		word := ip.Next()
 		key := words.Choose(word, ruleWords)
 		switch key {
 		case "not":
-			r.Not, given.not = true, true
+			not = true
 		case "from", "to":
 			p := &r.From
 			if key == "to" {
 				p = &r.To
 			}
 			if *p, err = ip.selector(word); err != nil {
-				return r, given, err
+				return r, not, err
 			}
 			if p.IsValid() {
-				ip.family = familyOf(p.Addr())
+				ip.Family = route.FamilyOf(p.Addr())
 			}
 		case "priority":
 			s, err := ip.Value(word, "a number")
 			if err != nil {
-				return r, given, err
+				return r, not, err
 			}
 			n, err := strconv.ParseUint(s, 0, 32)
 			if err != nil {
-				return r, given, ip.Bad(word, s, "a number from 0 to 4294967295")
+				return r, not, ip.Bad(word, s, "a number from 0 to 4294967295")
 			}
-			r.Priority, given.priority = uint32(n), true
+			r.Priority = new(uint32(n))
 		case "table":
 			if r.Table, err = ip.tableID(word); err != nil {
-				return r, given, err
+				return r, not, err
 			}
-			given.action = true
 		case "iif", "oif":
 			s, err := ip.Value(word, "the name of a device")
 			if err != nil {
-				return r, given, err
+				return r, not, err
 			}
 			if key == "iif" {
 				r.IIF = s
@@ -165,27 +152,24 @@ func (ip *ipCommand) parseRule() (r stack.Rule, given ruleGiven, err error) {
 		default:
 			if key == "type" {
 				if word, err = ip.Value(word, "unreachable, prohibit or blackhole"); err != nil {
-					return r, given, err
+					return r, not, err
 				}
 			}
-			a, ok := stack.ParseRuleAction(word)
+			a, ok := route.ParseAction(word)
 			if !ok || a == stack.ActionLookup {
-				return r, given, ip.Unexpected(word, words.OneOf(ruleWords)+", unreachable, prohibit, blackhole")
+				return r, not, ip.Unexpected(word, words.OneOf(ruleWords)+", unreachable, prohibit, blackhole")
 			}
-			r.Action, given.action = a, true
+			r.Action = &a
 		}
 	}
-	if r.Action == stack.ActionLookup && r.Table == 0 {
-		r.Table = stack.TableMain // iproute2's default
-	}
-	if r.Family = ip.family; r.Family == 0 {
+	if r.Family = ip.Family; r.Family == 0 {
 		r.Family = stack.IPv4
 	}
-	return r, given, nil
+	return r, not, nil
 }
 
 // selector reads the prefix of a selector; the zero Prefix for "all".
-func (ip *ipCommand) selector(key string) (netip.Prefix, error) {
+func (ip *command) selector(key string) (netip.Prefix, error) {
 	s, err := ip.Value(key, "a prefix or all")
 	if err != nil {
 		return netip.Prefix{}, err

@@ -1,4 +1,5 @@
-package main
+// Package top is a table of a stack's TCP connections that is drawn again and again, in the manner of top(1).
+package top
 
 import (
 	"fmt"
@@ -10,17 +11,17 @@ import (
 	"github.com/catflap/catflap/stack"
 )
 
-// topTable is what is known of the connections, from one look to the next.
-type topTable struct {
+// table is what is known of the connections, from one look to the next.
+type table struct {
 	at    time.Time // of the last look
-	conns map[topKey]*topConn
+	conns map[connKey]*conn
 }
 
-type topKey struct{ local, remote netip.AddrPort }
+type connKey struct{ local, remote netip.AddrPort }
 
-// topConn is one connection.
-type topConn struct {
-	topRow
+// conn is one connection.
+type conn struct {
+	Row
 	seen          bool // in the last look
 	sampled       bool
 	sndUna        uint32
@@ -28,8 +29,8 @@ type topConn struct {
 	sent, arrived uint64 // bytes since the last look
 }
 
-// topRow is a row of the table.
-type topRow struct {
+// Row is a connection of the table.
+type Row struct {
 	FD          int             `json:"fd"`
 	State       string          `json:"state"`
 	Local       netip.AddrPort  `json:"local"`
@@ -43,13 +44,13 @@ type topRow struct {
 	Limit       string          `json:"limit,omitempty"`
 }
 
-// topHistory is how many looks back the course of a round-trip time goes.
-const topHistory = 16
+// history is how many looks back the course of a round-trip time goes.
+const history = 16
 
 // update takes a look: the connections that there are.
-func (t *topTable) update(sockets []stack.SocketInfo, now time.Time) {
+func (t *table) update(sockets []stack.SocketInfo, now time.Time) {
 	if t.conns == nil {
-		t.conns = map[topKey]*topConn{}
+		t.conns = map[connKey]*conn{}
 	}
 	since := now.Sub(t.at).Seconds()
 	t.at = now
@@ -60,7 +61,7 @@ func (t *topTable) update(sockets []stack.SocketInfo, now time.Time) {
 		if s.Network != "tcp" || s.State == "LISTEN" || !s.Remote.IsValid() {
 			continue
 		}
-		c := t.conn(topKey{s.Local, s.Remote})
+		c := t.of(connKey{s.Local, s.Remote})
 		c.seen = true
 		c.FD, c.State = s.FD, s.State
 		c.Out, c.In = 8*float64(c.sent)/since, 8*float64(c.arrived)/since
@@ -70,7 +71,7 @@ func (t *topTable) update(sockets []stack.SocketInfo, now time.Time) {
 		}
 		c.Cwnd, c.SRTT, c.Retransmits = s.TCP.SndCwnd, s.TCP.RTT, s.TCP.Retransmits
 		c.RTTs = append(c.RTTs, c.SRTT)
-		c.RTTs = c.RTTs[max(0, len(c.RTTs)-topHistory):]
+		c.RTTs = c.RTTs[max(0, len(c.RTTs)-history):]
 	}
 	for k, c := range t.conns {
 		if !c.seen {
@@ -79,10 +80,10 @@ func (t *topTable) update(sockets []stack.SocketInfo, now time.Time) {
 	}
 }
 
-func (t *topTable) conn(k topKey) *topConn {
+func (t *table) of(k connKey) *conn {
 	c := t.conns[k]
 	if c == nil {
-		c = &topConn{topRow: topRow{Local: k.local, Remote: k.remote}}
+		c = &conn{Row: Row{Local: k.local, Remote: k.remote}}
 		t.conns[k] = c
 	}
 	return c
@@ -90,8 +91,8 @@ func (t *topTable) conn(k topKey) *topConn {
 
 // sample takes what a connection tells after a segment. Sequence numbers only go up, so that samples that were lost
 // are in the next one.
-func (t *topTable) sample(s *stack.SampleEvent) {
-	c := t.conns[topKey{s.Local, s.Remote}]
+func (t *table) sample(s *stack.SampleEvent) {
+	c := t.conns[connKey{s.Local, s.Remote}]
 	if c == nil {
 		return // too young for a look yet, or gone
 	}
@@ -102,10 +103,11 @@ func (t *topTable) sample(s *stack.SampleEvent) {
 	c.sampled, c.sndUna, c.rcvNxt, c.Limit = true, s.SndUna, s.RcvNxt, s.Limit
 }
 
-// rows returns the connections, sorted.
-func (t *topTable) rows(by string) (rows []topRow) {
+// rows returns the connections, sorted. The result is not nil: as JSON it is a list.
+func (t *table) rows(by string) []Row {
+	rows := make([]Row, 0, len(t.conns))
 	for _, c := range t.conns {
-		r := c.topRow
+		r := c.Row
 		r.RTTs = append([]time.Duration(nil), c.RTTs...)
 		rows = append(rows, r)
 	}
@@ -113,26 +115,26 @@ func (t *topTable) rows(by string) (rows []topRow) {
 	return rows
 }
 
-// topColumn is a column. One of a lower rank leaves a narrow screen later.
-type topColumn struct {
+// column is a column. One of a lower rank leaves a narrow screen later.
+type column struct {
 	name  string
 	rank  int
 	right bool // aligned
-	text  func(*topRow) string
+	text  func(*Row) string
 }
 
-var topColumns = []topColumn{
-	{"REMOTE", 0, false, func(r *topRow) string { return r.Remote.String() }},
-	{"LOCAL", 9, false, func(r *topRow) string { return r.Local.String() }},
-	{"FD", 8, true, func(r *topRow) string { return fdText(r.FD) }},
-	{"STATE", 6, false, func(r *topRow) string { return r.State }},
-	{"OUT", 1, true, func(r *topRow) string { return bitRate(r.Out) }},
-	{"IN", 2, true, func(r *topRow) string { return bitRate(r.In) }},
-	{"CWND", 4, true, func(r *topRow) string { return fmt.Sprint(r.Cwnd) }},
-	{"RETR", 3, true, func(r *topRow) string { return fmt.Sprint(r.Retransmits) }},
-	{"SRTT", 5, true, func(r *topRow) string { return shortTime(r.SRTT) }},
-	{"COURSE", 10, false, func(r *topRow) string { return sparkline(r.RTTs) }},
-	{"LIMIT", 7, false, func(r *topRow) string { return r.Limit }},
+var columns = []column{
+	{"REMOTE", 0, false, func(r *Row) string { return r.Remote.String() }},
+	{"LOCAL", 9, false, func(r *Row) string { return r.Local.String() }},
+	{"FD", 8, true, func(r *Row) string { return fdText(r.FD) }},
+	{"STATE", 6, false, func(r *Row) string { return r.State }},
+	{"OUT", 1, true, func(r *Row) string { return bitRate(r.Out) }},
+	{"IN", 2, true, func(r *Row) string { return bitRate(r.In) }},
+	{"CWND", 4, true, func(r *Row) string { return fmt.Sprint(r.Cwnd) }},
+	{"RETR", 3, true, func(r *Row) string { return fmt.Sprint(r.Retransmits) }},
+	{"SRTT", 5, true, func(r *Row) string { return shortTime(r.SRTT) }},
+	{"COURSE", 10, false, func(r *Row) string { return sparkline(r.RTTs) }},
+	{"LIMIT", 7, false, func(r *Row) string { return r.Limit }},
 }
 
 func fdText(fd int) string {
@@ -142,12 +144,12 @@ func fdText(fd int) string {
 	return fmt.Sprint(fd)
 }
 
-// topLines lays the rows out, below a line of names, in columns as wide as what is in them. Columns for which there
-// is no room are left out.
-func topLines(rows []topRow, width int) (lines []string) {
-	cells := make([][]string, len(topColumns))
-	widths := make([]int, len(topColumns))
-	for i, c := range topColumns {
+// Lines lays rows out, below a line of names, in columns as wide as what is in them. Columns for which there is no room
+// in width characters are left out.
+func Lines(rows []Row, width int) (lines []string) {
+	cells := make([][]string, len(columns))
+	widths := make([]int, len(columns))
+	for i, c := range columns {
 		cells[i] = append(cells[i], c.name)
 		for j := range rows {
 			cells[i] = append(cells[i], c.text(&rows[j]))
@@ -156,10 +158,10 @@ func topLines(rows []topRow, width int) (lines []string) {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
-	shown := make([]bool, len(topColumns))
+	shown := make([]bool, len(columns))
 	room := width
-	for rank := range 1 + len(topColumns) {
-		for i, c := range topColumns {
+	for rank := range 1 + len(columns) {
+		for i, c := range columns {
 			if c.rank != rank {
 				continue
 			}
@@ -173,7 +175,7 @@ func topLines(rows []topRow, width int) (lines []string) {
 	}
 	for j := range len(rows) + 1 {
 		var b strings.Builder
-		for i, c := range topColumns {
+		for i, c := range columns {
 			if !shown[i] {
 				continue
 			}

@@ -1,4 +1,4 @@
-package main
+package sockets
 
 import (
 	"bufio"
@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// servicesFile is where the C library finds the names of ports (services(5)).
-const servicesFile = "/etc/services"
+// ServicesFile is where the C library finds the names of ports (services(5)).
+const ServicesFile = "/etc/services"
 
 // services are the names of ports, as getservbyport(3) gives them.
 type services map[service]string
@@ -19,9 +19,9 @@ type service struct {
 	port    uint16
 }
 
-// loadServices reads servicesFile once; without the file ports have no names.
+// loadServices reads ServicesFile once; without the file ports have no names.
 var loadServices = sync.OnceValue(func() services {
-	f, err := os.Open(servicesFile)
+	f, err := os.Open(ServicesFile)
 	if err != nil {
 		return nil
 	}

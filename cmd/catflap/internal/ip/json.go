@@ -1,4 +1,4 @@
-package main
+package ip
 
 import (
 	"bytes"
@@ -16,22 +16,22 @@ type field struct {
 
 func (o *object) add(key string, value any) { *o = append(*o, field{key, value}) }
 
-// ipJSON writes objects as `ip -j` does, or with pretty as `ip -j -p`.
-func ipJSON(objects []object, pretty bool) []byte {
+// formatJSON writes objects as `ip -j` does, or with pretty as `ip -j -p`.
+func formatJSON(objects []object, pretty bool) []byte {
 	var b bytes.Buffer
-	w := ipJSONWriter{&b, pretty}
+	w := jsonWriter{&b, pretty}
 	w.objects(objects, 0)
 	b.WriteByte('\n')
 	return b.Bytes()
 }
 
-type ipJSONWriter struct {
+type jsonWriter struct {
 	*bytes.Buffer
 	pretty bool
 }
 
 // line begins a new line at a depth of indentation.
-func (w ipJSONWriter) line(depth int) {
+func (w jsonWriter) line(depth int) {
 	if w.pretty {
 		w.WriteString("\n" + strings.Repeat("    ", depth))
 	}
@@ -39,7 +39,7 @@ func (w ipJSONWriter) line(depth int) {
 
 // list writes the elements of an array. Only pretty output has spaces inside the
 // brackets.
-func (w ipJSONWriter) list(n int, element func(i int)) {
+func (w jsonWriter) list(n int, element func(i int)) {
 	open, between, end := "[", ",", "]"
 	if w.pretty {
 		open, end = "[ ", " ]"
@@ -57,11 +57,11 @@ func (w ipJSONWriter) list(n int, element func(i int)) {
 	w.WriteString(end)
 }
 
-func (w ipJSONWriter) objects(os []object, depth int) {
+func (w jsonWriter) objects(os []object, depth int) {
 	w.list(len(os), func(i int) { w.object(os[i], depth) })
 }
 
-func (w ipJSONWriter) object(o object, depth int) {
+func (w jsonWriter) object(o object, depth int) {
 	w.WriteByte('{')
 	for i, f := range o {
 		if i > 0 {
@@ -78,7 +78,7 @@ func (w ipJSONWriter) object(o object, depth int) {
 	w.WriteByte('}')
 }
 
-func (w ipJSONWriter) value(v any, depth int) {
+func (w jsonWriter) value(v any, depth int) {
 	switch v := v.(type) {
 	case object:
 		w.object(v, depth)
@@ -91,7 +91,7 @@ func (w ipJSONWriter) value(v any, depth int) {
 	}
 }
 
-func (w ipJSONWriter) scalar(v any) {
+func (w jsonWriter) scalar(v any) {
 	b, _ := json.Marshal(v) // strings, numbers and bools always can be written
 	w.Write(b)
 }

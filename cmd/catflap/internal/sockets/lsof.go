@@ -1,4 +1,4 @@
-package main
+package sockets
 
 import (
 	"bufio"
@@ -9,9 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/spf13/cobra"
-
-	"github.com/catflap/catflap/app/control"
 	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/stack"
 )
@@ -22,78 +19,32 @@ var lsofStates = map[string]string{
 	"TIME-WAIT": "TIME_WAIT", "CLOSE-WAIT": "CLOSE_WAIT", "LAST-ACK": "LAST_ACK", "CONNECTING": "SYN_SENT", "UNCONN": "",
 }
 
-// lsofFlags are the options of catflap lsof. Several -i select what any of them selects.
-type lsofFlags struct {
-	help            bool
-	ports, terse    bool // -P, -t
-	internet        []lsofInternet
-	pids            []int
-	states          []string // -sTCP:…, in lsof's spelling
-	and             bool     // -a
-	internetOn, pOn bool
-}
+// Lsof is lsof(8). Several -i select what any of them selects.
+type Lsof struct {
+	Help    bool   // -h, --help
+	JSON    bool   // --json
+	Verbose bool   // --verbose
+	Control string // --control; "" if it is not given
 
-func newLsof(e *env) *cobra.Command {
-	return &cobra.Command{
-		Use:   "lsof [-n] [-P] [-i[46][TCP|UDP][@ADDR][:PORT[-PORT][,…]]] [-s TCP:STATE] [-p PID] [-a] [-t]",
-		Short: "List the stack's open sockets as lsof(8) prints them",
-		Long: `lsof lists each open socket of the userspace stack, a row per fd, in lsof's format. COMMAND, PID and
-USER are those of the process that runs the stack. Sockets without an fd are not listed: see catflap ss.
-Addresses are always printed as numbers (-n); ports have the names of ` + servicesFile + ` unless -P is given.
-As with lsof, -i and -p select what either of them selects, unless -a is given; -t prints the PID alone;
-the exit status is 1 if nothing was found.`,
-		Example: `  catflap lsof -n -P
-  catflap lsof -nP -iTCP:80 -sTCP:LISTEN`,
-		DisableFlagParsing: true, // -i takes an argument that may stand apart
-		RunE: func(c *cobra.Command, args []string) error {
-			f, err := parseLsof(e, args)
-			if err != nil {
-				return err
-			}
-			if f.help {
-				return c.Help()
-			}
-			cl, err := e.client()
-			if err != nil {
-				return err
-			}
-			info, err := cl.Info(c.Context())
-			if err != nil {
-				return fmt.Errorf("lsof: %w", err)
-			}
-			ks, err := cl.Sockets(c.Context())
-			if err != nil {
-				return fmt.Errorf("lsof: %w", err)
-			}
-			ks = slices.DeleteFunc(ks, func(k stack.SocketInfo) bool { return !f.want(k, info.PID) })
-			switch {
-			case e.json:
-				err = e.printJSON(ks)
-			case len(ks) == 0:
-			case f.terse:
-				_, err = fmt.Fprintln(e.stdout, info.PID)
-			default:
-				t := lsofTable{info: info}
-				if !f.ports {
-					t.names = loadServices()
-				}
-				err = t.print(e.stdout, ks)
-			}
-			if err == nil && len(ks) == 0 {
-				return statusError(exitFailure)
-			}
-			return err
-		},
-	}
+	terse      bool // -t: the PID alone
+	numeric    bool // -P: numbers of ports, not their names
+	and        bool // -a: what both -i and -p select, not what either does
+	byInternet bool // -i was given
+	byPID      bool // -p was given
+	internet   []lsofInternet
+	pids       []int
+	states     []string // -sTCP:…, in lsof's spelling
 }
 
 func lsofError(format string, args ...any) error {
 	return &remedy.UsageError{Msg: "lsof: " + fmt.Sprintf(format, args...), Remedy: "see: catflap lsof --help"}
 }
 
-// parseLsof reads options as lsof does: letters combine, and a value follows its
+// ParseLsof reads options as lsof does: letters combine, and a value follows its
 // letter at once or as the next argument. The value of -i may be missing.
-func parseLsof(e *env, args []string) (f lsofFlags, err error) {
+// An error is a *remedy.UsageError.
+func ParseLsof(args []string) (*Lsof, error) {
+	o := &Lsof{}
 	for len(args) > 0 {
 		arg := args[0]
 		args = args[1:]
@@ -104,20 +55,20 @@ func parseLsof(e *env, args []string) (f lsofFlags, err error) {
 			}
 			switch {
 			case name == "help":
-				f.help = true
+				o.Help = true
 			case name == "json":
-				e.json = true
+				o.JSON = true
 			case name == "verbose":
-				e.verbose = true
+				o.Verbose = true
 			case name == "control" && path:
-				e.control = value
+				o.Control = value
 			default:
-				return f, lsofError("unknown option %q", arg)
+				return nil, lsofError("unknown option %q", arg)
 			}
 			continue
 		}
 		if len(arg) < 2 || arg[0] != '-' {
-			return f, lsofError("unexpected %q: names of files are not searched; want options", arg)
+			return nil, lsofError("unexpected %q: names of files are not searched; want options", arg)
 		}
 		for letters := arg[1:]; letters != ""; {
 			letter := letters[0]
@@ -129,38 +80,38 @@ func parseLsof(e *env, args []string) (f lsofFlags, err error) {
 					value, args = args[0], args[1:]
 				}
 			}
-			if err := f.option(letter, value); err != nil {
-				return f, err
+			if err := o.option(letter, value); err != nil {
+				return nil, err
 			}
 		}
 	}
-	return f, nil
+	return o, nil
 }
 
-func (f *lsofFlags) option(letter byte, value string) error {
+func (o *Lsof) option(letter byte, value string) error {
 	switch letter {
 	case 'n': // addresses are numbers always
 	case 'P':
-		f.ports = true
+		o.numeric = true
 	case 'a':
-		f.and = true
+		o.and = true
 	case 't':
-		f.terse = true
+		o.terse = true
 	case 'h', '?':
-		f.help = true
+		o.Help = true
 	case 'i':
-		f.internetOn = true
+		o.byInternet = true
 		i, err := parseInternet(value)
-		f.internet = append(f.internet, i)
+		o.internet = append(o.internet, i)
 		return err
 	case 'p':
-		f.pOn = true
+		o.byPID = true
 		for s := range strings.SplitSeq(value, ",") {
 			pid, err := strconv.Atoi(s)
 			if err != nil || pid <= 0 {
 				return lsofError("-p %q: want process IDs, separated by commas", value)
 			}
-			f.pids = append(f.pids, pid)
+			o.pids = append(o.pids, pid)
 		}
 	case 's':
 		proto, states, ok := strings.Cut(value, ":")
@@ -168,7 +119,7 @@ func (f *lsofFlags) option(letter byte, value string) error {
 			return lsofError("-s %q: want TCP: and states, such as TCP:LISTEN,ESTABLISHED", value)
 		}
 		for s := range strings.SplitSeq(states, ",") {
-			f.states = append(f.states, strings.ToUpper(s))
+			o.states = append(o.states, strings.ToUpper(s))
 		}
 	default:
 		return lsofError("unknown option -%c; want -n, -P, -i, -s, -p, -a, -t, --json, --control PATH, --help", letter)
@@ -176,19 +127,46 @@ func (f *lsofFlags) option(letter byte, value string) error {
 	return nil
 }
 
-func (f *lsofFlags) want(k stack.SocketInfo, pid int) bool {
+// Select returns the sockets with an fd that the options select, of those of a process. The result is not nil.
+func (o *Lsof) Select(all []stack.SocketInfo, of Process) []stack.SocketInfo {
+	ks := make([]stack.SocketInfo, 0, len(all))
+	for _, k := range all {
+		if o.want(k, of.PID) {
+			ks = append(ks, k)
+		}
+	}
+	return ks
+}
+
+// Print writes sockets of a process as a table, or with -t the process alone. It writes nothing for no sockets.
+func (o *Lsof) Print(w io.Writer, ks []stack.SocketInfo, of Process) error {
+	if len(ks) == 0 {
+		return nil
+	}
+	if o.terse {
+		_, err := fmt.Fprintln(w, of.PID)
+		return err
+	}
+	t := lsofTable{process: of}
+	if !o.numeric {
+		t.names = loadServices()
+	}
+	return t.print(w, ks)
+}
+
+func (o *Lsof) want(k stack.SocketInfo, pid int) bool {
 	if k.FD < 0 {
 		return false
 	}
-	if len(f.states) > 0 && k.Network == "tcp" && !slices.Contains(f.states, spell(lsofStates, k.State)) {
+	if len(o.states) > 0 && k.Network == "tcp" && !slices.Contains(o.states, spell(lsofStates, k.State)) {
 		return false
 	}
-	inet := slices.ContainsFunc(f.internet, func(i lsofInternet) bool { return i.want(k) })
-	own := slices.Contains(f.pids, pid)
+	inet := slices.ContainsFunc(o.internet, func(i lsofInternet) bool { return i.want(k) })
+	own := slices.Contains(o.pids, pid)
 	switch {
-	case f.internetOn && f.pOn && f.and:
+	case o.byInternet && o.byPID && o.and:
 		return inet && own
-	case f.internetOn || f.pOn:
+	case o.byInternet || o.byPID:
 		return inet || own
 	}
 	return true
@@ -267,7 +245,7 @@ func parsePorts(s string) (portRange, error) {
 			return portRange{l, h}, nil
 		}
 	}
-	return portRange{}, fmt.Errorf("%q: want a number from 1 to 65535, a service in %s, or LOW-HIGH", s, servicesFile)
+	return portRange{}, fmt.Errorf("%q: want a number from 1 to 65535, a service in %s, or LOW-HIGH", s, ServicesFile)
 }
 
 func (i *lsofInternet) want(k stack.SocketInfo) bool {
@@ -288,19 +266,19 @@ func (i *lsofInternet) want(k stack.SocketInfo) bool {
 
 // lsofTable is lsof's table: columns as wide as what is in them.
 type lsofTable struct {
-	info  control.Info
-	names services
+	process Process
+	names   services
 }
 
 // lsofCommand is how much of a command's name lsof shows.
 const lsofCommand = 9
 
 func (t *lsofTable) print(w io.Writer, ks []stack.SocketInfo) error {
-	command := t.info.Command[:min(len(t.info.Command), lsofCommand)]
+	command := t.process.Command[:min(len(t.process.Command), lsofCommand)]
 	rows := [][]string{{"COMMAND", "PID", "USER", "FD", "TYPE", "DEVICE", "SIZE/OFF", "NODE", "NAME"}}
 	for _, k := range ks {
 		rows = append(rows, []string{
-			command, strconv.Itoa(t.info.PID), t.info.User, strconv.Itoa(k.FD), "IP" + fmt.Sprintf("v%d", k.Family),
+			command, strconv.Itoa(t.process.PID), t.process.User, strconv.Itoa(k.FD), "IP" + fmt.Sprintf("v%d", k.Family),
 			deviceOf(k), "0t0", strings.ToUpper(k.Network), t.name(k),
 		})
 	}

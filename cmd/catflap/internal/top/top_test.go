@@ -1,4 +1,4 @@
-package main
+package top
 
 import (
 	"fmt"
@@ -6,14 +6,16 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
+	"github.com/catflap/catflap/cmd/catflap/internal/clitest"
 	"github.com/catflap/catflap/stack"
 )
 
+func ap(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
+
 // busy is a table after two looks, with traffic between them.
-func busy() *topTable {
-	t := &topTable{}
+func busy() *table {
+	t := &table{}
 	socket := func(port uint16, rtt time.Duration, cwnd uint32, again uint64) stack.SocketInfo {
 		return stack.SocketInfo{
 			FD: int(port) - 40000, Network: "tcp", Local: ap("10.9.0.2:80"), Remote: netip.AddrPortFrom(ap("10.9.0.1:1").Addr(), port), State: "ESTABLISHED",
@@ -40,19 +42,29 @@ func busy() *topTable {
 	return t
 }
 
+// frame fails a test unless a drawn screen fits.
+func frame(t *testing.T, drawn string, width, height int) []string {
+	t.Helper()
+	lines, err := clitest.Frame(drawn, width, height)
+	if err != nil {
+		t.Error(err)
+	}
+	return lines
+}
+
 func TestTopTable(t *testing.T) {
-	lines := topLines(busy().rows("rate"), 1000)
+	lines := Lines(busy().rows("rate"), 1000)
 	for i := range lines {
 		lines[i] = strings.TrimRight(lines[i], " ")
 	}
-	equal(t, "top", strings.Join(lines, "\n"), `REMOTE          LOCAL        FD  STATE         OUT    IN  CWND  RETR    SRTT  COURSE  LIMIT
+	clitest.Equal(t, "top", strings.Join(lines, "\n"), `REMOTE          LOCAL        FD  STATE         OUT    IN  CWND  RETR    SRTT  COURSE  LIMIT
 10.9.0.1:40006  10.9.0.2:80   6  ESTABLISHED     0  8.0M   700     3   300µs  ██      congestion window
 10.9.0.1:40005  10.9.0.2:80   5  ESTABLISHED  2.0k  4.0k    10     0  40.0ms  ▄█      receive window
 10.9.0.1:40004  10.9.0.2:80   -  TIME-WAIT       0     0     0     0       -`)
 
-	table := busy()
-	table.update(nil, time.Unix(103, 0))
-	if rows := table.rows("rate"); len(rows) != 0 || len(table.conns) != 0 {
+	gone := busy()
+	gone.update(nil, time.Unix(103, 0))
+	if rows := gone.rows("rate"); len(rows) != 0 || len(gone.conns) != 0 {
 		t.Errorf("connections that are gone are shown: %+v", rows)
 	}
 }
@@ -75,28 +87,6 @@ func TestTopSorts(t *testing.T) {
 	}
 }
 
-// frame takes a drawn screen apart; it fails unless the lines fit.
-func frame(t *testing.T, drawn string, width, height int) (lines []string) {
-	t.Helper()
-	text, ok := strings.CutPrefix(drawn, screenHome)
-	if !ok {
-		t.Fatalf("%dx%d: no frame: %q", width, height, drawn)
-	}
-	for _, code := range []string{eraseLine, reverse, plain} {
-		text = strings.ReplaceAll(text, code, "")
-	}
-	lines = strings.Split(text, "\r\n")
-	if len(lines) != height {
-		t.Errorf("%dx%d: %d lines", width, height, len(lines))
-	}
-	for _, line := range lines {
-		if n := utf8.RuneCountInString(line); n > width || strings.ContainsAny(line, "\x1b\n") {
-			t.Errorf("%dx%d: a line of %d: %q", width, height, n, line)
-		}
-	}
-	return lines
-}
-
 // TestTopFits: a screen of any size shows what fits, and what matters most first.
 func TestTopFits(t *testing.T) {
 	for width := 1; width <= 130; width++ {
@@ -113,7 +103,7 @@ func TestTopFits(t *testing.T) {
 	}
 	s := &screen{dev: "cat0", sort: "rate", rows: busy().rows("rate")}
 	got := frame(t, s.draw(20, 5), 20, 5)
-	equal(t, "20x5", strings.Join(got, "\n"), "00:00:00 cat0  3 con\nREMOTE        \n10.9.0.1:40006\n10.9.0.1:40005\nq quit  p pause  sor")
+	clitest.Equal(t, "20x5", strings.Join(got, "\n"), "00:00:00 cat0  3 con\nREMOTE        \n10.9.0.1:40006\n10.9.0.1:40005\nq quit  p pause  sor")
 	if s.draw(0, 0) != "" {
 		t.Error("a screen of no size is drawn on")
 	}
