@@ -187,7 +187,7 @@ func TestPath(t *testing.T) {
 		{tcpSynReceived, tcpCloseWait, "ESTABLISHED CLOSE-WAIT"},
 		{tcpSynSent, tcpFinWait2, "ESTABLISHED FIN-WAIT-1 FIN-WAIT-2"},
 		{tcpEstablished, tcpLastAck, "CLOSE-WAIT LAST-ACK"},
-		{tcpEstablished, tcpTimeWait, "FIN-WAIT-1 TIME-WAIT"},
+		{tcpEstablished, tcpTimeWait, "FIN-WAIT-1 FIN-WAIT-2 TIME-WAIT"},
 		{tcpFinWait2, tcpTimeWait, "TIME-WAIT"},
 		{tcpClosing, tcpTimeWait, "TIME-WAIT"},
 		{tcpEstablished, tcpFailed, "CLOSED"},

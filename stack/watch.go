@@ -137,34 +137,26 @@ func (h *hub) watchLocked(c tcpConn) *watched {
 	}
 	local, remote := c.Ends()
 	p := pair{local, remote}
+	w = &watched{state: state} // unless what follows says otherwise, its life began before anyone looked
 	id := h.socketConn(c)
-	switch w = h.pairs[p]; {
+	switch asked := h.pairs[p]; {
 	case state == tcpListen:
-		w, id = &watched{}, 0
-	case w != nil && w.conn == nil && id == 0:
-		id = w.id // the SYN that came is its beginning
-		if state != tcpSynSent {
-			w.state = tcpListen
-		}
+	case id != 0:
+		w.id = id
+	case asked != nil && asked.conn == nil:
+		w, asked.state = asked, tcpListen // the SYN that came is its beginning, though a cookie may have stood for it since
 	default:
-		w = &watched{}
-		if id == 0 {
-			id = h.s.sys.ids.Add(1)
-		}
+		w.id = h.s.sys.ids.Add(1)
 	}
-	switch {
-	case state == tcpSynSent:
+	switch state {
+	case tcpSynSent:
 		w.state = tcpNew
-	case state == tcpSynReceived:
+	case tcpSynReceived:
 		w.state = tcpListen
-	case w.conn == nil && w.id == id && w.state == tcpListen && state != tcpListen:
-		// A connection that a SYN cookie stood for.
-	default:
-		w.state = state // its life began before anyone looked
 	}
-	w.id, w.conn, w.pair, w.follower, w.place = id, c, p, c.Follow(), -1
+	w.conn, w.pair, w.follower, w.place = c, p, c.Follow(), -1
 	h.watched[c] = w
-	if id != 0 {
+	if w.id != 0 {
 		h.pairs[p] = w
 	}
 	return w
@@ -321,13 +313,14 @@ func (h *hub) changedLocked(w *watched, now tcpState) {
 }
 
 // before has the state that a connection must have been in before another (RFC
-// 9293 3.3.2, figure 5). TIME-WAIT can also follow FIN-WAIT-2 and CLOSING, but
-// FIN-WAIT-1 has come before those.
+// 9293 3.3.2, figure 5). TIME-WAIT can also follow CLOSING, which a segment of its own
+// begins, so that it is seen. One segment with the ACK and the FIN passes through
+// FIN-WAIT-2: the ACK is processed before the FIN (3.10.7.4).
 var before = map[tcpState]tcpState{
 	tcpFinWait1:  tcpEstablished,
 	tcpFinWait2:  tcpFinWait1,
 	tcpClosing:   tcpFinWait1,
-	tcpTimeWait:  tcpFinWait1,
+	tcpTimeWait:  tcpFinWait2,
 	tcpCloseWait: tcpEstablished,
 	tcpLastAck:   tcpCloseWait,
 }
@@ -341,7 +334,7 @@ func path(was, now tcpState) (states []tcpState) {
 	for st := now; st != was; {
 		states = append(states, st)
 		prev, ok := before[st]
-		if !ok || st == tcpTimeWait && (was == tcpFinWait2 || was == tcpClosing) {
+		if !ok || st == tcpTimeWait && was == tcpClosing {
 			break
 		}
 		st = prev
@@ -480,7 +473,8 @@ func (h *hub) staleLocked(w *watched) {
 		w.listed = true
 		h.stale = append(h.stale, w)
 	}
-	h.armLocked(h.s.clock.NowMonotonic().Add(h.delay()), h.s.clock.NowMonotonic())
+	now := h.s.clock.NowMonotonic()
+	h.armLocked(now.Add(h.delay()), now)
 }
 
 // delay is how long after something has happened a connection is looked at again.
