@@ -19,7 +19,7 @@ import (
 // left out.
 func story(t *testing.T, sub *Subscription, n int) (out []string) {
 	t.Helper()
-	deadline := time.After(5 * time.Second)
+	deadline := time.After(patience)
 	var last uint64
 	for len(out) < n {
 		select {
@@ -265,7 +265,7 @@ func TestSubscriptionIsBounded(t *testing.T) {
 		if ok {
 			t.Error("an event although nothing happened")
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Error("the context ended, the subscription did not")
 	}
 	all.Close()

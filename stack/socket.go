@@ -123,7 +123,9 @@ func (k *socket) wait(dontwait bool, mask waiter.EventMask, try func() error) er
 	k.wq.EventRegister(&e)
 	defer k.wq.EventUnregister(&e)
 	for {
-		if err := try(); err != syscall.EAGAIN {
+		if err := try(); err != nil && k.closing.Load() {
+			return syscall.EBADF // whatever error the end of the connection has made of it
+		} else if err != syscall.EAGAIN {
 			return err
 		}
 		select {

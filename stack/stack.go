@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand"
 	"net/netip"
 	"slices"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
+	"github.com/catflap/catflap/internal/random"
 	"github.com/catflap/catflap/stack/internal/clock"
 	"github.com/catflap/catflap/stack/internal/mend"
 	"github.com/catflap/catflap/stack/internal/peek"
@@ -150,7 +150,7 @@ func New(cfg Config) (*Stack, error) {
 		for _, b := range seed {
 			n = n<<8 | int64(b)
 		}
-		opts.RandSource = &lockedSource{src: rand.NewSource(n).(rand.Source64)}
+		opts.RandSource = random.NewSource(n)
 	}
 	s.ns = stack.New(opts)
 	rng := s.ns.SecureRNG()
@@ -294,30 +294,6 @@ func (s *Stack) Quiesce() {
 	s.events.looking.Lock()
 	defer s.events.looking.Unlock()
 	s.tcp.quiesce()
-}
-
-// lockedSource makes a math/rand source safe for concurrent use, as netstack asks.
-type lockedSource struct {
-	mu  sync.Mutex
-	src rand.Source64
-}
-
-func (l *lockedSource) Int63() int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.src.Int63()
-}
-
-func (l *lockedSource) Uint64() uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.src.Uint64()
-}
-
-func (l *lockedSource) Seed(seed int64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.src.Seed(seed)
 }
 
 func (s *Stack) newUDP(ns *stack.Stack) stack.TransportProtocol {

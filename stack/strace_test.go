@@ -67,7 +67,7 @@ func TestEveryCallIsAnEvent(t *testing.T) {
 					t.Errorf("%+v", c)
 				}
 			}
-		case <-time.After(5 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("after %d of %d calls no more events", len(got), len(want))
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,10 +23,7 @@ func (r *Recorder) all(c *connection) (list []*entry, lost uint64) {
 		}
 		return list, 0
 	}
-	for n := c.kept.first; n != c.kept.next; n++ {
-		list = append(list, c.kept.at(n))
-	}
-	return list, c.lostBefore
+	return slices.Collect(c.kept.All()), c.lostBefore
 }
 
 // event is the event that an entry was made of.

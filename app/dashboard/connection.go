@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/catflap/catflap/internal/packet"
+	"github.com/catflap/catflap/internal/ring"
 	"github.com/catflap/catflap/stack"
 )
 
@@ -42,7 +43,7 @@ type connection struct {
 	lostBefore uint64 // events lost when it was first heard of
 
 	place *list.Element // in Recorder.open or Recorder.done
-	kept  ring
+	kept  ring.Queue[*entry]
 	limit int // of kept
 }
 
@@ -195,7 +196,7 @@ type row struct {
 func (c *connection) row() row {
 	r := row{
 		ID: c.id, Local: c.key.local.String(), Remote: c.key.remote.String(), Role: c.role, State: c.state, Opened: seconds(c.opened),
-		RX: c.rx(), TX: c.tx(), Packets: c.packets, Retrans: c.retrans, Lost: c.dropped, FD: c.fd, Partial: c.partial, Kept: c.kept.len(),
+		RX: c.rx(), TX: c.tx(), Packets: c.packets, Retrans: c.retrans, Lost: c.dropped, FD: c.fd, Partial: c.partial, Kept: c.kept.Len(),
 	}
 	if c.over {
 		t := seconds(c.closed)

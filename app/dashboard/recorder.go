@@ -357,7 +357,7 @@ func (r *Recorder) finish(c *connection, at time.Duration) {
 
 // forget removes a connection and all that is kept of it.
 func (r *Recorder) forget(c *connection) {
-	for c.kept.len() > 0 {
+	for c.kept.Len() > 0 {
 		r.drop(c)
 	}
 	if c.over {
@@ -390,10 +390,10 @@ func (r *Recorder) keep(c *connection, e *entry) {
 	if c.place != nil && !c.over {
 		r.open.MoveToBack(c.place)
 	}
-	if c.kept.len() >= c.limit {
+	if c.kept.Len() >= c.limit {
 		r.drop(c)
 	}
-	c.kept.push(e)
+	c.kept.Push(e)
 	e.older = r.newest
 	if r.newest != nil {
 		r.newest.newer = e
@@ -410,7 +410,7 @@ func (r *Recorder) keep(c *connection, e *entry) {
 
 // drop forgets the oldest entry of a connection.
 func (r *Recorder) drop(c *connection) {
-	e := c.kept.pop()
+	e := c.kept.Pop()
 	if e.older != nil {
 		e.older.newer = e.newer
 	} else {
@@ -462,8 +462,8 @@ const senderSearch = 256
 
 // sender finds the packet event of a segment that went out, 0 if it is not kept.
 func (c *connection) sender(s *segment) uint64 {
-	for n, i := c.kept.next, 0; n > c.kept.first && i < senderSearch; n, i = n-1, i+1 {
-		e := c.kept.at(n - 1)
+	for n, i := c.kept.Next(), 0; n > c.kept.First() && i < senderSearch; n, i = n-1, i+1 {
+		e := c.kept.At(n - 1)
 		p := e.packet
 		if p == nil || !p.out {
 			continue

@@ -290,9 +290,9 @@ func (s *story) check() {
 			s.t.Fatal("the list does not end with the newest entry")
 		}
 	}
-	sum := r.calls.kept.len() + r.stray.kept.len()
+	sum := r.calls.kept.Len() + r.stray.kept.Len()
 	for _, c := range r.byID {
-		sum += c.kept.len()
+		sum += c.kept.Len()
 	}
 	if n != r.events || n != sum {
 		s.t.Fatalf("%d entries in the list, %d counted, %d in the connections", n, r.events, sum)
@@ -336,7 +336,7 @@ func TestLimits(t *testing.T) {
 		s.out(7, "ESTABLISHED", seg{flags: packet.ACK, seq: 5001, ack: 1001})
 		s.check()
 	}
-	if n := s.r.find(2).kept.len(); n != 0 || s.r.events != 50 {
+	if n := s.r.find(2).kept.Len(); n != 0 || s.r.events != 50 {
 		t.Errorf("%d events, %d of the oldest connection; want the newest 50 of all", s.r.events, n)
 	}
 	for i := range 300 {
@@ -494,10 +494,10 @@ func TestStray(t *testing.T) {
 	whole := seg{flags: packet.ACK, seq: 1}.bytes(client, server)
 	s.add(stack.Event{Packet: &stack.PacketEvent{Dev: "cat0", Len: len(whole), Data: whole[:30], FD: -1}})
 	s.check()
-	if n := s.r.stray.kept.len(); n != 5 || len(s.r.rows(true)) != 0 {
+	if n := s.r.stray.kept.Len(); n != 5 || len(s.r.rows(true)) != 0 {
 		t.Errorf("%d packets kept, %d connections; want 5 and none", n, len(s.r.rows(true)))
 	}
-	if d := s.r.stray.kept.at(0).packet.ev.Data; len(d) != 28 {
+	if d := s.r.stray.kept.At(0).packet.ev.Data; len(d) != 28 {
 		t.Errorf("%d bytes of the datagram are kept, want its headers' 28", len(d))
 	}
 }

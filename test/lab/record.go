@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/catflap/catflap/internal/packet"
+	"github.com/catflap/catflap/internal/ring"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/stack/strace"
 	"github.com/catflap/catflap/tun/impair"
@@ -35,7 +36,7 @@ type recorder struct {
 	followers sync.WaitGroup // one for each stack
 
 	mu       sync.Mutex
-	entries  ring[entry] // guarded by mu, as are the fields below
+	entries  ring.Queue[entry] // guarded by mu, as are the fields below
 	captures []*capture
 	subs     []subscription
 }
@@ -56,7 +57,7 @@ type entry struct {
 }
 
 func newRecorder(l *Lab) *recorder {
-	r := &recorder{lab: l, entries: ring[entry]{limit: maxTimeline}}
+	r := &recorder{lab: l}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
@@ -102,7 +103,10 @@ func mechanical(c *stack.CallEvent) bool {
 func (r *recorder) add(e entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.entries.add(e)
+	r.entries.Push(e)
+	if r.entries.Len() > maxTimeline {
+		r.entries.Pop()
+	}
 }
 
 // note keeps a remark.
@@ -177,8 +181,8 @@ func (r *recorder) fault(l *Link, f impair.Fault, data []byte) {
 // lines writes the timeline in the order of time, and says what it lacks.
 func (r *recorder) lines() (lines, lacks []string) {
 	r.mu.Lock()
-	entries := slices.Clone(r.entries.list())
-	if n := r.entries.dropped; n > 0 {
+	entries := slices.Collect(r.entries.All())
+	if n := r.entries.First(); n > 0 {
 		lacks = append(lacks, fmt.Sprintf("the first %d entries of the timeline were not kept: it has the last %d", n, maxTimeline))
 	}
 	subs := slices.Clone(r.subs)
@@ -302,27 +306,4 @@ func (r *recorder) settle() {
 			return
 		}
 	}
-}
-
-// ring keeps the newest of what is added to it.
-type ring[T any] struct {
-	limit   int
-	dropped int // how many have made room
-	items   []T
-	first   int // the oldest
-}
-
-func (r *ring[T]) add(x T) {
-	if len(r.items) < r.limit {
-		r.items = append(r.items, x)
-		return
-	}
-	r.items[r.first] = x
-	r.first = (r.first + 1) % r.limit
-	r.dropped++
-}
-
-// list returns what is kept, the oldest first.
-func (r *ring[T]) list() []T {
-	return append(slices.Clone(r.items[r.first:]), r.items[:r.first]...)
 }

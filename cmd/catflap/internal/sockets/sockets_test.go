@@ -3,6 +3,7 @@ package sockets
 import (
 	"bytes"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -225,6 +226,34 @@ func TestSocketSelection(t *testing.T) {
 		if s := strings.Join(got, " "); s != tc.want {
 			t.Errorf("%s selects %s; want %s", tc.name, s, tc.want)
 		}
+	}
+}
+
+// TestOrder: both list TCP by family, listeners first, as the kernel does; ss puts UDP before it, netstat after it.
+// Of equals none overtakes another.
+func TestOrder(t *testing.T) {
+	mixed := slices.Clone(testSockets)
+	slices.Reverse(mixed)
+	fds := func(ks []stack.SocketInfo) string {
+		var fds []string
+		for _, k := range ks {
+			fds = append(fds, strconv.Itoa(k.FD))
+		}
+		return strings.Join(fds, " ")
+	}
+	all := Options{All: true}
+	const tcp, udp = "3 -1 -1 6 5 9 4 10", "7 8"
+	if got, want := fds((&SS{Options: all}).Select(mixed)), udp+" "+tcp; got != want {
+		t.Errorf("ss -a lists fds %s; want %s", got, want)
+	}
+	if got, want := fds((&Netstat{Options: all}).Select(mixed)), tcp+" "+udp; got != want {
+		t.Errorf("netstat -a lists fds %s; want %s", got, want)
+	}
+	if ks := (&SS{}).Select(nil); ks == nil {
+		t.Error("as JSON, no sockets are null; want a list")
+	}
+	if ks := (&Lsof{}).Select(nil, testProcess); ks == nil {
+		t.Error("as JSON, no sockets of lsof are null; want a list")
 	}
 }
 

@@ -1,11 +1,9 @@
 package top
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io"
-	"slices"
 	"sync"
 	"time"
 
@@ -24,7 +22,7 @@ type Feed struct {
 	dev     string
 
 	mu    sync.Mutex
-	table table
+	table table // guarded by mu
 }
 
 // Start follows an instance: it looks at the connections once before it returns, and then each delay, until ctx is done
@@ -101,7 +99,7 @@ func (f *Feed) rows(by string) ([]Row, time.Time) {
 	return f.table.rows(by), f.table.at
 }
 
-// Stop ends both goroutines of the feed.
+// Stop ends the feed, and waits for both of its goroutines.
 func (f *Feed) Stop() {
 	f.end()
 	f.running.Wait()
@@ -130,25 +128,4 @@ func (f *Feed) reason(ctx context.Context, err error) error {
 		return ErrEnded
 	}
 	return err
-}
-
-// Sorts are what rows can be sorted by.
-var Sorts = []string{"rate", "cwnd", "srtt", "retrans", "remote"}
-
-// sortRows sorts rows, the largest first.
-func sortRows(rows []Row, by string) {
-	slices.SortFunc(rows, func(a, b Row) int {
-		c := 0
-		switch by {
-		case "rate":
-			c = cmp.Compare(b.Out+b.In, a.Out+a.In)
-		case "cwnd":
-			c = cmp.Compare(b.Cwnd, a.Cwnd)
-		case "srtt":
-			c = cmp.Compare(b.SRTT, a.SRTT)
-		case "retrans":
-			c = cmp.Compare(b.Retransmits, a.Retransmits)
-		}
-		return cmp.Or(c, a.Remote.Compare(b.Remote), a.Local.Compare(b.Local))
-	})
 }

@@ -2,8 +2,10 @@
 package top
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -35,9 +37,9 @@ type Row struct {
 	State       string          `json:"state"`
 	Local       netip.AddrPort  `json:"local"`
 	Remote      netip.AddrPort  `json:"remote"`
-	Out         float64         `json:"out"` // bits a second that the peer has acknowledged
-	In          float64         `json:"in"`  // bits a second that have arrived in order
-	Cwnd        uint32          `json:"cwnd"`
+	Out         float64         `json:"out"`  // bits a second that the peer has acknowledged
+	In          float64         `json:"in"`   // bits a second that have arrived in order
+	Cwnd        uint32          `json:"cwnd"` // segments
 	SRTT        time.Duration   `json:"srtt"`
 	RTTs        []time.Duration `json:"rtts"` // SRTT at the last looks
 	Retransmits uint64          `json:"retransmits"`
@@ -113,6 +115,27 @@ func (t *table) rows(by string) []Row {
 	}
 	sortRows(rows, by)
 	return rows
+}
+
+// Sorts are what rows can be sorted by.
+var Sorts = []string{"rate", "cwnd", "srtt", "retrans", "remote"}
+
+// sortRows sorts rows, the largest first.
+func sortRows(rows []Row, by string) {
+	slices.SortFunc(rows, func(a, b Row) int {
+		c := 0
+		switch by {
+		case "rate":
+			c = cmp.Compare(b.Out+b.In, a.Out+a.In)
+		case "cwnd":
+			c = cmp.Compare(b.Cwnd, a.Cwnd)
+		case "srtt":
+			c = cmp.Compare(b.SRTT, a.SRTT)
+		case "retrans":
+			c = cmp.Compare(b.Retransmits, a.Retransmits)
+		}
+		return cmp.Or(c, a.Remote.Compare(b.Remote), a.Local.Compare(b.Local))
+	})
 }
 
 // column is a column. One of a lower rank leaves a narrow screen later.
