@@ -122,6 +122,7 @@ func New(cfg Config) (*Stack, error) {
 	s.links.Store(new([]*link))
 	s.db.Store(route.New())
 	s.sys.init(s, cfg.MaxFDs)
+	s.events.init(s)
 	cfg.TCP = cfg.TCP.withDefaults()
 
 	opts := stack.Options{
@@ -268,7 +269,7 @@ func (s *Stack) Close() error {
 		s.closed.Store(true)
 		close(s.done)
 		s.sys.closeAll()
-		s.events.close()
+		s.events.Close()
 		s.stalls.Close()
 		for _, l := range *s.links.Load() {
 			if l.delayed != nil {

@@ -12,25 +12,13 @@ import (
 	"github.com/catflap/catflap/internal/packet"
 )
 
-// settle waits until the stack has looked at all that may have changed.
+// settle has the stack look at all that may have changed. This clock fires the timers of
+// one instant in any order: what was looked at too early is looked at once more.
 func (p *far) settle() {
 	p.t.Helper()
 	p.w.raw()
-	h := &p.w.s.events
-	for range 2000 {
-		h.mu.Lock()
-		stale := false
-		now := p.clock.NowMonotonic()
-		for _, w := range h.watched {
-			stale = stale || w.stale || w.due(now)
-		}
-		h.mu.Unlock()
-		if !stale {
-			return
-		}
-		time.Sleep(time.Millisecond)
-	}
-	p.t.Fatal("the watcher looks at nothing")
+	p.clock.RunImmediatelyScheduledJobs()
+	p.w.s.events.lookAgain()
 }
 
 // samples takes the samples so far, once nothing changes any more.

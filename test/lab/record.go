@@ -13,6 +13,7 @@ import (
 	"github.com/catflap/catflap/internal/packet"
 	"github.com/catflap/catflap/internal/ring"
 	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/stack/strace"
 	"github.com/catflap/catflap/tun/impair"
 )
 
@@ -221,7 +222,7 @@ func (e entry) describe(tracker *packet.Tracker) []string {
 	case e.event.Packet != nil:
 		return describePacket(tracker, e.event.Packet)
 	case e.event.Call != nil:
-		return []string{"call   " + e.event.Call.String()}
+		return []string{"call   " + strace.Format(e.event.Call, strace.DefaultSize)}
 	case e.event.State != nil:
 		s := e.event.State
 		return []string{fmt.Sprintf("state  %s > %s  %s -> %s", end(s.Local), end(s.Remote), s.From, s.To)}
