@@ -102,6 +102,9 @@ func (s *Stack) SocketByFD(fd int) (info SocketInfo, ok bool) {
 
 func (k *socket) info() SocketInfo {
 	i := SocketInfo{ID: k.id, FD: k.fd, Network: k.network(), Family: k.family(), Local: k.localAddr()}
+	if k.forwards {
+		i.Local = netip.AddrPortFrom(k.family().any(), 0)
+	}
 	if r, err := k.remoteAddr(); err == nil && r.Port() != 0 {
 		i.Remote = r
 	} else if e, ok := k.ep.(*tcp.Endpoint); ok {

@@ -181,7 +181,7 @@ var _ stack.QueueingDiscipline = egress{}
 // WritePacket implements stack.QueueingDiscipline.
 func (e egress) WritePacket(pkt *stack.PacketBuffer) tcpip.Error {
 	e.l.s.stalls.sending()
-	if e.l.delayed.hold(pkt) {
+	if e.l.delayed.hold(pkt) || e.l.s.mutes(pkt) {
 		return nil
 	}
 	return e.l.send(pkt)

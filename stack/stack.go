@@ -74,7 +74,14 @@ type Stack struct {
 	stalls    stallGuard
 	drops     dropCounters
 	steer     atomic.Pointer[steering]
-	seed      uint32 // of the choice within a SO_REUSEPORT group
+
+	forwarders atomic.Pointer[forwarders] // nil: none; replaced whole under forwarding
+	forwarding sync.Mutex
+	forwarded  []*Forwarder // those that have not ended; guarded by forwarding
+	muting     sync.Mutex   // one endTimeWait at a time
+	muted      atomic.Pointer[stack.TransportEndpointID]
+
+	seed uint32 // of the choice within a SO_REUSEPORT group
 
 	// routes are the databases by family; replaced whole under mu.
 	v4, v6 atomic.Pointer[rpdb]
@@ -158,6 +165,7 @@ func (s *Stack) configure(cfg Config) error {
 	}
 	// Register before the first link is attached: attaching starts delivery.
 	s.ns.SetTransportProtocolHandler(icmp.ProtocolNumber4, s.handleICMPv4)
+	s.ns.SetTransportProtocolHandler(icmp.ProtocolNumber6, s.handleICMPv6)
 	lo := Link{Name: "lo", Endpoint: loopback.New(), Addrs: []netip.Prefix{
 		netip.MustParsePrefix("127.0.0.1/8"), netip.MustParsePrefix("::1/128"),
 	}}
@@ -249,6 +257,7 @@ func (s *Stack) Close() error {
 		s.closed.Store(true)
 		close(s.done)
 		s.sys.closeAll()
+		s.closeForwarders()
 		s.events.close()
 		s.stalls.close()
 		for _, l := range *s.links.Load() {
