@@ -313,6 +313,9 @@ func readEarly(c Conn, gone func(error)) *early {
 			n, e.err = c.Read(e.buf[e.n:])
 			e.n += n
 		}
+		if e.err == nil {
+			e.err = waitReset(c) // there is no room to read its reset
+		}
 		if e.err != nil && e.err != io.EOF && !errors.Is(e.err, os.ErrDeadlineExceeded) {
 			gone(e.err)
 		}
@@ -334,6 +337,15 @@ func (e *early) stop() (first io.Reader, gone error) {
 		return nil, e.err
 	}
 	return &chunk{e.buf[:e.n], e.err}, nil
+}
+
+// waitReset waits until a connection that is not read is reset, or its read deadline has
+// passed. Where that cannot be told it returns nil at once.
+func waitReset(c net.Conn) error {
+	if c, ok := c.(*net.TCPConn); ok {
+		return kernelWaitsReset(c)
+	}
+	return nil
 }
 
 // chunk yields bytes, and then an error for ever.

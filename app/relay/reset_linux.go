@@ -14,11 +14,25 @@ func kernelSaysReset(c *net.TCPConn) bool {
 		return false
 	}
 	closed := false
-	if err := raw.Control(func(fd uintptr) {
-		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
-		closed = err == nil && info.State == unix.BPF_TCP_CLOSE
-	}); err != nil {
+	if err := raw.Control(func(fd uintptr) { closed = closedByPeer(fd) }); err != nil {
 		return false
 	}
 	return closed
+}
+
+func closedByPeer(fd uintptr) bool {
+	info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	return err == nil && info.State == unix.BPF_TCP_CLOSE
+}
+
+// kernelWaitsReset looks at the state each time when something happens to the socket.
+func kernelWaitsReset(c *net.TCPConn) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if err := raw.Read(closedByPeer); err != nil {
+		return err
+	}
+	return unix.ECONNRESET
 }
