@@ -7,7 +7,6 @@ import (
 	"syscall"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
@@ -521,14 +520,14 @@ func (y *Sys) Ioctl(fd, request int) (int, error) {
 }
 
 func (k *socket) queued(request int) (int, error) {
-	e, stream := k.ep.(*tcp.Endpoint)
+	conn := tcpOf(k.ep)
 	switch {
 	case request != SIOCINQ && request != SIOCOUTQ:
 		return 0, syscall.ENOTTY
-	case stream && e.EndpointState() == tcp.StateListen:
+	case conn != nil && conn.State() == tcpListen:
 		return 0, syscall.EINVAL
-	case stream && request == SIOCOUTQ:
-		n, ok := unsent(e)
+	case conn != nil && request == SIOCOUTQ:
+		n, ok := conn.Unsent()
 		if !ok {
 			return 0, syscall.ENOTTY
 		}

@@ -13,7 +13,6 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
 // Event is something that happened in the stack. Exactly one of the pointers is
@@ -226,7 +225,7 @@ func (s *Stack) SubscribeWith(ctx context.Context, cfg SubscribeConfig) *Subscri
 	}
 	if h.subs == nil {
 		h.subs = map[*Subscription]struct{}{}
-		h.watched = map[*tcp.Endpoint]*watched{}
+		h.watched = map[tcpConn]*watched{}
 	}
 	h.s = s
 	h.subs[sub] = struct{}{}
@@ -252,9 +251,9 @@ type hub struct {
 	mu      sync.Mutex
 	closed  bool
 	subs    map[*Subscription]struct{}
-	watched map[*tcp.Endpoint]*watched // connections in use
-	quit    chan struct{}              // ends the watcher
-	ended   chan struct{}              // closed by the watcher
+	watched map[tcpConn]*watched // connections in use
+	quit    chan struct{}        // ends the watcher
+	ended   chan struct{}        // closed by the watcher
 }
 
 // on reports whether someone wants any of these kinds.
@@ -454,18 +453,18 @@ func (s *Stack) packetOut(l *link, pkt *stack.PacketBuffer) (ev *PacketEvent, g 
 			ev.FD = k.fd
 		}
 	}
-	e, ok := ep.(*tcp.Endpoint)
-	if !ok || e.EndpointState() == tcp.StateListen {
+	conn := tcpOf(ep)
+	if conn == nil || conn.State() == tcpListen {
 		return ev, g
 	}
-	s.events.observe(e)
-	g = sentBy(e, pkt)
+	s.events.observe(conn)
+	g, ok = conn.Sending(pkt)
 	var c Cause
-	if g.e != nil {
+	if ok {
 		c = s.events.sending(g)
 	}
 	if ev != nil {
-		ev.State, ev.Retransmit = stateName(e.EndpointState()), c
+		ev.State, ev.Retransmit = conn.State().String(), c
 	}
 	return ev, g
 }
@@ -497,27 +496,27 @@ const watchInterval = 2 * time.Millisecond
 // maxWatched bounds the endpoints whose states are followed at once.
 const maxWatched = 4096
 
-// observe publishes what has become of e's state since it was last seen. It is
+// observe publishes what has become of c's state since it was last seen. It is
 // called for each segment before the segment's own event, so that the story is
 // told in order.
-func (h *hub) observe(e *tcp.Endpoint) {
+func (h *hub) observe(c tcpConn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if w := h.watchLocked(e); w != nil {
-		h.changedLocked(w, e.EndpointState())
+	if w := h.watchLocked(c); w != nil {
+		h.changedLocked(w, c.State())
 	}
 }
 
-func (h *hub) changedLocked(w *watched, now tcp.EndpointState) {
-	if now == tcp.StateConnecting {
+func (h *hub) changedLocked(w *watched, now tcpState) {
+	if now == tcpConnecting {
 		return // netstack's own, on the way to SYN-SENT or SYN-RECEIVED
 	}
 	for _, next := range path(w.state, now) {
-		fd, local, remote := h.ends(w.e)
-		h.publishLocked(Event{State: &StateEvent{FD: fd, Local: local, Remote: remote, From: stateName(w.state), To: stateName(next)}})
+		fd, local, remote := h.ends(w.conn)
+		h.publishLocked(Event{State: &StateEvent{FD: fd, Local: local, Remote: remote, From: w.state.String(), To: next.String()}})
 		w.state = next
 	}
-	if now == tcp.StateClose || now == tcp.StateError {
+	if now.ended() {
 		h.closedLocked(w)
 	}
 }
@@ -525,25 +524,25 @@ func (h *hub) changedLocked(w *watched, now tcp.EndpointState) {
 // before has the state that a connection must have been in before another (RFC
 // 9293 3.3.2, figure 5). TIME-WAIT can also follow FIN-WAIT-2 and CLOSING, but
 // FIN-WAIT-1 has come before those.
-var before = map[tcp.EndpointState]tcp.EndpointState{
-	tcp.StateFinWait1:  tcp.StateEstablished,
-	tcp.StateFinWait2:  tcp.StateFinWait1,
-	tcp.StateClosing:   tcp.StateFinWait1,
-	tcp.StateTimeWait:  tcp.StateFinWait1,
-	tcp.StateCloseWait: tcp.StateEstablished,
-	tcp.StateLastAck:   tcp.StateCloseWait,
+var before = map[tcpState]tcpState{
+	tcpFinWait1:  tcpEstablished,
+	tcpFinWait2:  tcpFinWait1,
+	tcpClosing:   tcpFinWait1,
+	tcpTimeWait:  tcpFinWait1,
+	tcpCloseWait: tcpEstablished,
+	tcpLastAck:   tcpCloseWait,
 }
 
 // path is the way from one state to another: when several segments are processed
 // together, states are left before anyone can look.
-func path(was, now tcp.EndpointState) (states []tcp.EndpointState) {
+func path(was, now tcpState) (states []tcpState) {
 	if was == now {
 		return nil
 	}
 	for st := now; st != was; {
 		states = append(states, st)
 		prev, ok := before[st]
-		if !ok || st == tcp.StateTimeWait && (was == tcp.StateFinWait2 || was == tcp.StateClosing) {
+		if !ok || st == tcpTimeWait && (was == tcpFinWait2 || was == tcpClosing) {
 			break
 		}
 		st = prev
@@ -577,7 +576,7 @@ func (h *hub) startWatcher() {
 
 // statesLocked publishes the changes of state that nobody has seen yet.
 func (h *hub) statesLocked() {
-	for e, w := range h.watched {
-		h.changedLocked(w, e.EndpointState())
+	for c, w := range h.watched {
+		h.changedLocked(w, c.State())
 	}
 }

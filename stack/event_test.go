@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
 	"github.com/catflap/catflap/internal/packet"
 )
@@ -183,26 +182,26 @@ func TestEventsActive(t *testing.T) {
 
 func TestPath(t *testing.T) {
 	for _, c := range []struct {
-		was, now tcp.EndpointState
+		was, now tcpState
 		want     string
 	}{
-		{tcp.StateSynRecv, tcp.StateEstablished, "ESTABLISHED"},
-		{tcp.StateSynRecv, tcp.StateCloseWait, "ESTABLISHED CLOSE-WAIT"},
-		{tcp.StateSynSent, tcp.StateFinWait2, "ESTABLISHED FIN-WAIT-1 FIN-WAIT-2"},
-		{tcp.StateEstablished, tcp.StateLastAck, "CLOSE-WAIT LAST-ACK"},
-		{tcp.StateEstablished, tcp.StateTimeWait, "FIN-WAIT-1 TIME-WAIT"},
-		{tcp.StateFinWait2, tcp.StateTimeWait, "TIME-WAIT"},
-		{tcp.StateClosing, tcp.StateTimeWait, "TIME-WAIT"},
-		{tcp.StateEstablished, tcp.StateError, "CLOSED"},
-		{tcp.StateSynSent, tcp.StateSynRecv, "SYN-RECEIVED"},
-		{tcp.StateEstablished, tcp.StateEstablished, ""},
+		{tcpSynReceived, tcpEstablished, "ESTABLISHED"},
+		{tcpSynReceived, tcpCloseWait, "ESTABLISHED CLOSE-WAIT"},
+		{tcpSynSent, tcpFinWait2, "ESTABLISHED FIN-WAIT-1 FIN-WAIT-2"},
+		{tcpEstablished, tcpLastAck, "CLOSE-WAIT LAST-ACK"},
+		{tcpEstablished, tcpTimeWait, "FIN-WAIT-1 TIME-WAIT"},
+		{tcpFinWait2, tcpTimeWait, "TIME-WAIT"},
+		{tcpClosing, tcpTimeWait, "TIME-WAIT"},
+		{tcpEstablished, tcpFailed, "CLOSED"},
+		{tcpSynSent, tcpSynReceived, "SYN-RECEIVED"},
+		{tcpEstablished, tcpEstablished, ""},
 	} {
 		var got []string
 		for _, st := range path(c.was, c.now) {
-			got = append(got, stateName(st))
+			got = append(got, st.String())
 		}
 		if s := strings.Join(got, " "); s != c.want {
-			t.Errorf("%s to %s: %q, want %q", stateName(c.was), stateName(c.now), s, c.want)
+			t.Errorf("%s to %s: %q, want %q", c.was, c.now, s, c.want)
 		}
 	}
 }

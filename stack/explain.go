@@ -4,99 +4,9 @@ import (
 	"fmt"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/catflap/catflap/stack/route"
 )
-
-// The two marks of a try: passed over, and chosen.
-const (
-	markNo  = "✗"
-	markYes = "✓"
-)
-
-// Short is the lookup on one line, as a trace shows it:
-//
-//	rule 0 → table local → local 10.9.0.2 dev cat0
-func (l *RouteLookup) Short() string {
-	switch {
-	case l.Martian != "":
-		return "before any rule → martian: " + l.Martian
-	case l.Rule == nil && l.Route == nil:
-		return "no rule leads to a route"
-	case l.Rule == nil:
-		return "before any rule → " + l.Route.short()
-	case l.Rule.Action != ActionLookup:
-		return fmt.Sprintf("rule %d → %s", l.Rule.Priority, l.Rule.Action)
-	}
-	return fmt.Sprintf("rule %d → table %s → %s", l.Rule.Priority, l.Rule.Table, l.Route.short())
-}
-
-// short is the part of a route that says what becomes of a packet.
-func (r *Route) short() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s", r.Type, dstName(r.Dst))
-	if r.Gateway.IsValid() {
-		fmt.Fprintf(&b, " via %s", r.Gateway)
-	}
-	if r.Dev != "" {
-		fmt.Fprintf(&b, " dev %s", r.Dev)
-	}
-	return b.String()
-}
-
-// Text is the lookup on several lines: the question, each rule that was tried
-// with what came of it, and the answer. The last line ends with a newline.
-func (l *RouteLookup) Text() string {
-	var b strings.Builder
-	b.WriteString("route lookup: to " + l.Query.Dst.String())
-	if l.Query.Src.IsValid() {
-		b.WriteString(" from " + l.Query.Src.String())
-	}
-	if l.Query.IIF != "" {
-		b.WriteString(" iif " + l.Query.IIF)
-	}
-	if l.Query.OIF != "" {
-		b.WriteString(" oif " + l.Query.OIF)
-	}
-	b.WriteByte('\n')
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	for _, t := range l.Tries {
-		route := ""
-		if t.Route != nil {
-			route = ": " + t.Route.short()
-		}
-		fmt.Fprintf(w, "  rule %d:\t%s\t%s %s%s\n", t.Rule.Priority, t.Rule.selector(), mark(t.Match), t.Why, route)
-	}
-	w.Flush()
-	b.WriteString("  => " + l.answer() + "\n")
-	return b.String()
-}
-
-// answer says in words what becomes of the packet.
-func (l *RouteLookup) answer() string {
-	if l.Martian != "" {
-		return "martian, nobody can have sent this here: dropped silently (" + l.Martian + ")"
-	}
-	if l.Route == nil {
-		return "no route: dropped; a local sender gets ENETUNREACH"
-	}
-	s := l.Route.String() + ": "
-	switch {
-	case l.Rule == nil:
-		s = l.Route.String() + " (decided before any rule): "
-	case l.Rule.Action != ActionLookup:
-		s = "the rule: "
-	}
-	switch l.Route.Type {
-	case Local, Broadcast, Multicast:
-		return s + "delivered to this stack"
-	case Unreachable:
-		return s + "dropped, the sender is told: host unreachable"
-	case Prohibit:
-		return s + "dropped, the sender is told: administratively prohibited"
-	case Blackhole:
-		return s + "dropped silently"
-	}
-	return s + "not for this stack"
-}
 
 // Short is the lookup on one line, as a trace shows it:
 //
@@ -107,7 +17,7 @@ func (l *SocketLookup) Short() string {
 		if (t.Step == StepSteering || t.Step == StepForwarder) && t.Candidate == "" {
 			continue // there is no rule to speak of
 		}
-		s := l.shortName(t) + " " + mark(t.Match)
+		s := l.shortName(t) + " " + route.Mark(t.Match)
 		if t.Match {
 			s += " " + t.owner()
 		}
@@ -158,7 +68,7 @@ func (l *SocketLookup) Text() string {
 		if t.Match {
 			why = t.owner()
 		}
-		fmt.Fprintf(w, "  %d. %s\t%s\t%s %s\n", i+1, l.stepName(t.Step), t.Candidate, mark(t.Match), why)
+		fmt.Fprintf(w, "  %d. %s\t%s\t%s %s\n", i+1, l.stepName(t.Step), t.Candidate, route.Mark(t.Match), why)
 	}
 	w.Flush()
 	switch {
@@ -170,11 +80,4 @@ func (l *SocketLookup) Text() string {
 		fmt.Fprintf(&b, "  => fd %d: %s\n", l.FD, l.Answer)
 	}
 	return b.String()
-}
-
-func mark(ok bool) string {
-	if ok {
-		return markYes
-	}
-	return markNo
 }

@@ -15,6 +15,8 @@ import (
 	"syscall"
 
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/catflap/catflap/stack/route"
 )
 
 // ForwardRule names the destinations of new flows that a forwarder takes.
@@ -322,7 +324,7 @@ func (f *Forwarder) addRoutes() error {
 		if seen[r.Prefix] {
 			continue
 		}
-		seen[r.Prefix], families[familyOf(r.Prefix.Addr())] = true, true
+		seen[r.Prefix], families[route.FamilyOf(r.Prefix.Addr())] = true, true
 		if err := f.s.AddRoute(Route{Type: Local, Dst: r.Prefix, Dev: f.cfg.Links[0], Table: f.table, Protocol: ProtoStatic}); err != nil {
 			f.delRoutes()
 			return err
@@ -347,11 +349,11 @@ func (f *Forwarder) delRoutes() {
 		for _, r := range f.s.Rules(family) {
 			if r.Priority == forwardPriority && r.Table == f.table {
 				r.Family = family
-				f.s.DelRule(r) // it is there, unless somebody took it away by hand
+				f.s.DelRule(r.Match()) // it is there, unless somebody took it away by hand
 			}
 		}
 		for _, rt := range f.s.Routes(family, f.table) {
-			f.s.DelRoute(rt)
+			f.s.DelRoute(rt.Match())
 		}
 	}
 }
@@ -392,8 +394,8 @@ func (f *Forwarder) handles(network string) bool {
 // carries reports whether a link of the stack has the address, or it is a broadcast
 // address of one: the kernel's own routes say so.
 func (s *Stack) carries(a netip.Addr) bool {
-	_, rt := s.decide(RouteQuery{Dst: a}, nil)
-	return rt != nil && rt.Type.delivers() && rt.Protocol == ProtoKernel
+	_, rt := s.db.Load().Decide(RouteQuery{Dst: a}, nil)
+	return rt != nil && rt.Type.Delivers() && rt.Protocol == ProtoKernel
 }
 
 // explainForwarder writes the try of the last step down, and reports whether a forwarder

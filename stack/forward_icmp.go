@@ -11,6 +11,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/catflap/catflap/stack/route"
 )
 
 // unreachableQuote is what an ICMP error tells of: who is told, and the start of the
@@ -117,7 +119,7 @@ func (s *Stack) forwardEcho(id stack.TransportEndpointID, pkt *stack.PacketBuffe
 
 // Reply sends the echo reply, as from the destination.
 func (r *EchoRequest) Reply() error {
-	s, np := r.f.s, familyOf(r.Dst).netProto()
+	s, np := r.f.s, netProto(route.FamilyOf(r.Dst))
 	route, terr := s.ns.FindRoute(r.told.nic, toTCPIP(r.Dst), toTCPIP(r.Src), np, false)
 	if terr != nil {
 		return errnoOf(terr)

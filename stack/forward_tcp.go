@@ -13,7 +13,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"github.com/catflap/catflap/stack/route"
 )
 
 // TCPRequest is a SYN that a forwarder has taken, and has not answered. The handler
@@ -103,7 +104,7 @@ func (f *Forwarder) listenOn(a netip.Addr) (*socket, error) {
 	}
 	k.forwards = true
 	k.backlog.Store(SOMAXCONN)
-	err = errnoOf(k.ep.Bind(tcpip.FullAddress{NIC: f.s.lo.id, Addr: toTCPIP(forwardGroups[familyOf(a)])}))
+	err = errnoOf(k.ep.Bind(tcpip.FullAddress{NIC: f.s.lo.id, Addr: toTCPIP(forwardGroups[route.FamilyOf(a)])}))
 	if err == nil {
 		err = errnoOf(k.ep.Listen(SOMAXCONN + 1))
 	}
@@ -326,8 +327,8 @@ func (r *TCPRequest) accept() (*TCPConn, error) {
 	default:
 	}
 	// The handshake ends too. If netstack has not begun it, its connection will find nobody.
-	if e, ok := r.registered().(*tcp.Endpoint); ok {
-		e.Abort()
+	if c := r.registered(); c != nil {
+		c.Abort()
 	}
 	return nil, context.Cause(r.ctx)
 }
@@ -339,14 +340,13 @@ func domainOf(a netip.Addr) int {
 	return AF_INET6
 }
 
-// registered is the endpoint of the request's 4-tuple.
-func (r *TCPRequest) registered() stack.TransportEndpoint {
+// registered is the connection of the request's 4-tuple, nil if there is none.
+func (r *TCPRequest) registered() tcpConn {
 	np, tp := r.tuple.protos()
-	ep := r.f.s.ns.FindTransportEndpoint(np, tp, r.id, r.f.s.nicFor(r.tuple))
-	if ep == nil || !r.f.s.isExact(ep) {
-		return nil
+	if c := tcpOf(r.f.s.ns.FindTransportEndpoint(np, tp, r.id, r.f.s.nicFor(r.tuple))); c != nil && c.State() != tcpListen {
+		return c
 	}
-	return ep
+	return nil
 }
 
 // Reject tells the client that it cannot connect, as a network does in which a dial
@@ -366,21 +366,17 @@ func (r *TCPRequest) Reject(err error) {
 		r.f.s.sendQuoted(r.told, rejectionOf(err))
 		return
 	}
-	r.f.s.tcp.TransportProtocol.HandleUnknownDestinationPacket(r.id, r.syn) // the RST
+	r.f.s.tcp.refuse(r.id, r.syn)
 }
 
 // reopens reports whether a segment for a connection in TIME-WAIT is a SYN that may
-// begin another between the same ports (RFC 1122 4.2.2.13), and goes to a forwarder.
-// netstack looks for a listener alone then, and drops the SYN when there is none.
-func (s *Stack) reopens(e *tcp.Endpoint, q query, pkt *stack.PacketBuffer) bool {
-	if !q.opens || !s.mayReopen(e) || !okGuard {
+// begin another between the same ports, and goes to a forwarder. netstack looks for a
+// listener alone then, and drops the SYN when there is none.
+func (s *Stack) reopens(ep stack.TransportEndpoint, q query, pkt *stack.PacketBuffer) bool {
+	if !q.opens || !s.mayReopen(ep) || s.selectSocket(nil, q).forwarder == nil {
 		return false
 	}
-	if c := s.selectSocket(nil, q); c.forwarder == nil {
-		return false
-	}
-	seg := header.TCP(pkt.TransportHeader().Slice())
-	return lookReceiver(e).RcvNxt.LessThan(seqnum.Value(seg.SequenceNumber()))
+	return tcpOf(ep).Newer(seqnum.Value(header.TCP(pkt.TransportHeader().Slice()).SequenceNumber()))
 }
 
 // mayReopen reports whether reopens is worth asking.
@@ -388,8 +384,8 @@ func (s *Stack) mayReopen(ep stack.TransportEndpoint) bool {
 	if s.forwarders.Load() == nil {
 		return false
 	}
-	e, ok := ep.(*tcp.Endpoint)
-	return ok && e.EndpointState() == tcp.StateTimeWait
+	c := tcpOf(ep)
+	return c != nil && c.State() == tcpTimeWait
 }
 
 // opensFlow reports whether a segment with these flags asks for a connection.
@@ -397,29 +393,9 @@ func opensFlow(flags header.TCPFlags) bool {
 	return flags&(header.TCPFlagSyn|header.TCPFlagAck|header.TCPFlagRst) == header.TCPFlagSyn
 }
 
-// endTimeWait ends the connection in TIME-WAIT that reopens has found. netstack would
-// send an RST with its numbers: the link keeps that back.
+// endTimeWait takes the connection that reopens has found out of the way.
 func (r *TCPRequest) endTimeWait() {
-	e, ok := r.registered().(*tcp.Endpoint)
-	if !ok || e.EndpointState() != tcp.StateTimeWait {
-		return
+	if c := r.registered(); c != nil && c.State() == tcpTimeWait {
+		r.f.s.tcp.endTimeWait(c)
 	}
-	s := r.f.s
-	s.muting.Lock()
-	defer s.muting.Unlock()
-	s.muted.Store(&r.id)
-	defer s.muted.Store(nil)
-	e.Abort()
-}
-
-// mutes reports whether a packet that netstack sends is one that endTimeWait keeps back.
-func (s *Stack) mutes(pkt *stack.PacketBuffer) bool {
-	id := s.muted.Load()
-	if id == nil || pkt.TransportProtocolNumber != tcp.ProtocolNumber {
-		return false
-	}
-	seg, ip := header.TCP(pkt.TransportHeader().Slice()), pkt.Network()
-	return len(seg) >= header.TCPMinimumSize && seg.Flags()&header.TCPFlagRst != 0 &&
-		seg.SourcePort() == id.LocalPort && seg.DestinationPort() == id.RemotePort &&
-		ip.SourceAddress() == id.LocalAddress && ip.DestinationAddress() == id.RemoteAddress
 }

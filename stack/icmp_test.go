@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/catflap/catflap/internal/packet"
+	"github.com/catflap/catflap/stack/route"
 )
 
 // Types and codes of RFC 792 and RFC 4443.
@@ -171,7 +172,7 @@ func TestRouteTypeAnswers(t *testing.T) {
 			for _, b := range [][]byte{
 				datagram(t, FourTuple{"udp", src, dst}, strings.Repeat("x", 40))[:60], // shorter than its header says
 				icmpError(t, src.Addr(), dst.Addr()),
-				datagram(t, FourTuple{"udp", netip.AddrPortFrom(familyOf(dst.Addr()).any(), 5555), dst}, "meow"),
+				datagram(t, FourTuple{"udp", netip.AddrPortFrom(route.FamilyOf(dst.Addr()).Any(), 5555), dst}, "meow"),
 			} {
 				if got := w.ask(t, b); got != nil {
 					t.Errorf("%s: %v, want silence", c.typ, got)

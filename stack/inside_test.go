@@ -3,15 +3,10 @@ package stack
 import (
 	"strings"
 	"testing"
-
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
 // The two numbers that netstack keeps to itself are found and right.
 func TestInside(t *testing.T) {
-	if err := errInside(); err != nil {
-		t.Fatal(err)
-	}
 	w := newWire(t, Config{})
 	l, err := w.s.ListenTCP("tcp", "10.9.0.2:80", 5)
 	must(t, err)
@@ -46,7 +41,7 @@ func TestInside(t *testing.T) {
 	if got := c.Info().SendQ; got != 0 && len(out) == 1 {
 		t.Errorf("after all is acknowledged the send queue holds %d bytes", got)
 	}
-	if n, ok := unsent(c.fd.k.ep.(*tcp.Endpoint)); !ok || n != c.Info().SendQ {
+	if n, ok := tcpOf(c.fd.k.ep).Unsent(); !ok || n != c.Info().SendQ {
 		t.Errorf("unsent: %d, %v", n, ok)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"syscall"
 	"time"
 
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
@@ -45,35 +44,35 @@ func (k *socket) ready(events int) int {
 		return POLLNVAL
 	}
 	events |= POLLERR | POLLHUP
-	if e, ok := k.ep.(*tcp.Endpoint); ok {
-		return k.tcpReady(e) & events
+	if c := tcpOf(k.ep); c != nil {
+		return k.tcpReady(c) & events
 	}
 	return int(k.ep.Readiness(waiter.EventMask(events&pollMask))) & events
 }
 
 // tcpReady is Linux's tcp_poll.
-func (k *socket) tcpReady(e *tcp.Endpoint) (ev int) {
-	st := e.EndpointState()
+func (k *socket) tcpReady(c tcpConn) (ev int) {
+	st := c.State()
 	var rcvShut, sndShut bool
 	switch st {
-	case tcp.StateListen:
-		return int(e.Readiness(waiter.ReadableEvents)) & POLLIN
-	case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
+	case tcpListen:
+		return int(k.ep.Readiness(waiter.ReadableEvents)) & POLLIN
+	case tcpConnecting, tcpSynSent, tcpSynReceived:
 		return 0
-	case tcp.StateInitial, tcp.StateBound:
+	case tcpNew, tcpBound:
 		return POLLOUT | POLLHUP
-	case tcp.StateCloseWait:
+	case tcpCloseWait:
 		rcvShut = true
-	case tcp.StateFinWait1, tcp.StateFinWait2:
+	case tcpFinWait1, tcpFinWait2:
 		sndShut = true
-	case tcp.StateEstablished:
+	case tcpEstablished:
 	default: // LAST-ACK, CLOSING, TIME-WAIT, and after the end
 		rcvShut, sndShut = true, true
 	}
 	if k.fault() != nil {
 		ev |= POLLERR
 	}
-	ev |= int(e.Readiness(waiter.ReadableEvents|waiter.WritableEvents)) & (POLLIN | POLLOUT)
+	ev |= int(k.ep.Readiness(waiter.ReadableEvents|waiter.WritableEvents)) & (POLLIN | POLLOUT)
 	if rcvShut = rcvShut || k.readShut.Load(); rcvShut {
 		ev |= POLLIN | POLLRDHUP
 	}

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
@@ -186,14 +185,14 @@ func TestEpollNotifyWhileCollecting(t *testing.T) {
 	defer c.Close()
 	defer srv.Close()
 	k := srv.fd.k
-	e := k.ep.(*tcp.Endpoint)
+	e := tcpOf(k.ep)
 	must(t, c.CloseWrite())
 	_, err := io.Copy(io.Discard, srv)
 	must(t, err)
 	must(t, srv.CloseWrite())
 	// Of a connection that has ended netstack tells the error under its lock.
 	within(t, 5*time.Second, "close", func() {
-		for e.EndpointState() != tcp.StateClose {
+		for e.State() != tcpClosed {
 			time.Sleep(time.Millisecond)
 		}
 	})
@@ -201,8 +200,8 @@ func TestEpollNotifyWhileCollecting(t *testing.T) {
 	must(t, err)
 	defer y.Close(ep)
 	must(t, y.EpollCtl(ep, EPOLL_CTL_ADD, srv.FD(), EpollEvent{Events: POLLOUT}))
-	e.LockUser()
-	unlock := sync.OnceFunc(e.UnlockUser)
+	e.Lock()
+	unlock := sync.OnceFunc(e.Unlock)
 	defer unlock()
 	waited := make(chan error, 1)
 	go func() {

@@ -8,9 +8,9 @@ import (
 	"syscall"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
@@ -171,8 +171,8 @@ func (k *socket) bind(ap netip.AddrPort) error {
 	}
 	if a := ap.Addr().Unmap(); !a.IsUnspecified() {
 		// The local table is the judge, as in Linux's inet_addr_valid_or_nonlocal.
-		_, rt := k.s.decide(RouteQuery{Dst: a}, nil)
-		local := rt != nil && rt.Type.delivers()
+		_, rt := k.s.db.Load().Decide(RouteQuery{Dst: a}, nil)
+		local := rt != nil && rt.Type.Delivers()
 		if !local && !k.freebind.Load() && !k.transparent.Load() {
 			return syscall.EADDRNOTAVAIL
 		}
@@ -218,7 +218,7 @@ func (k *socket) listen(backlog int) error {
 		if err := errnoOf(k.ep.Bind(tcpip.FullAddress{})); err != nil {
 			return err
 		}
-		k.bound = netip.AddrPortFrom(k.family().any(), 0)
+		k.bound = netip.AddrPortFrom(k.family().Any(), 0)
 	}
 	if err := k.ep.Listen(backlog + 1); err != nil {
 		return errnoOf(err)
@@ -287,7 +287,7 @@ func (k *socket) connect(ap netip.AddrPort) error {
 	if k.connecting {
 		return k.reportConnectLocked()
 	}
-	if k.stream() && k.tcpState() == tcpState(tcp.StateListen) {
+	if k.stream() && k.tcpState() == tcpListen {
 		return syscall.EISCONN
 	}
 	if k.stream() && k.tcpState().unconnected() {
@@ -295,7 +295,7 @@ func (k *socket) connect(ap netip.AddrPort) error {
 		if src.IsValid() && src.IsUnspecified() {
 			src = netip.Addr{}
 		}
-		l, _, rt, err := k.s.output(src, dst)
+		l, rt, err := k.s.output(src, dst)
 		switch {
 		case err != nil:
 			return err
@@ -309,7 +309,7 @@ func (k *socket) connect(ap netip.AddrPort) error {
 			fa.NIC = l.id
 		}
 	} else if !k.stream() {
-		l, _, rt, err := k.s.output(netip.Addr{}, dst)
+		l, rt, err := k.s.output(netip.Addr{}, dst)
 		if err != nil {
 			return err
 		}
@@ -373,7 +373,7 @@ func (k *socket) connectResultLocked() error {
 	switch st := k.tcpState(); {
 	case st.pending():
 		return syscall.EALREADY
-	case st == tcpState(tcp.StateError), st == tcpState(tcp.StateClose):
+	case st.ended():
 		k.connecting = false
 		if err := k.takeError(); err != nil {
 			return err
@@ -407,7 +407,7 @@ func (k *socket) fault() error {
 	if p := k.pending.Load(); p != nil {
 		return *p
 	}
-	if st := k.tcpState(); k.stream() && st != tcpState(tcp.StateError) && st != tcpState(tcp.StateClose) {
+	if k.stream() && !k.tcpState().ended() {
 		return nil
 	}
 	if err := k.lastError(); err != nil {
@@ -438,18 +438,8 @@ func (k *socket) lastError() error {
 	return err
 }
 
-// tcpState is a TCP endpoint's state.
-type tcpState tcp.EndpointState
-
-func (k *socket) tcpState() tcpState { return tcpState(k.ep.State()) }
-
-func (st tcpState) unconnected() bool {
-	return st == tcpState(tcp.StateInitial) || st == tcpState(tcp.StateBound)
-}
-
-func (st tcpState) pending() bool {
-	return st == tcpState(tcp.StateConnecting) || st == tcpState(tcp.StateSynSent) || st == tcpState(tcp.StateSynRecv)
-}
+// tcpState is the state of a stream socket.
+func (k *socket) tcpState() tcpState { return tcpOf(k.ep).State() }
 
 // recv reads into w what is there. from is set for datagrams.
 func (k *socket) recv(w io.Writer, peek bool) (res tcpip.ReadResult, err error) {
@@ -519,7 +509,7 @@ func (k *socket) route(to netip.AddrPort, opts *tcpip.WriteOptions) error {
 	if !src.IsValid() || src.IsUnspecified() {
 		src = netip.Addr{}
 	}
-	l, _, rt, err := k.s.output(src, to.Addr().Unmap())
+	l, rt, err := k.s.output(src, to.Addr().Unmap())
 	if err != nil {
 		return err
 	}
@@ -570,7 +560,7 @@ func (k *socket) shutdown(how int) error {
 func (k *socket) localAddr() netip.AddrPort {
 	fa, err := k.ep.GetLocalAddress()
 	if err != nil {
-		return netip.AddrPortFrom(k.family().any(), 0)
+		return netip.AddrPortFrom(k.family().Any(), 0)
 	}
 	return k.sockaddr(fa)
 }
@@ -611,7 +601,7 @@ func (s *Stack) newEndpoint(domain, typ, proto int) (tcpip.Endpoint, *waiter.Que
 	var tp tcpip.TransportProtocolNumber
 	switch typ {
 	case SOCK_STREAM:
-		tp = tcp.ProtocolNumber
+		tp = header.TCPProtocolNumber
 		if proto != IPPROTO_IP && proto != IPPROTO_TCP {
 			return nil, nil, syscall.EPROTONOSUPPORT
 		}

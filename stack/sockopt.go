@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
 // Socket option levels and names, with Linux's values on every OS.
@@ -131,7 +130,7 @@ func (y *Sys) Getsockopt(fd, level, name int) (any, error) {
 func (k *socket) setsockopt(level, name int, value any) error {
 	err := k.setOption(level, name, value)
 	k.s.events.touched(k)
-	if st := k.tcpState(); err == nil && k.stream() && (st.unconnected() || st == tcpState(tcp.StateListen)) {
+	if err == nil && k.stream() && (k.tcpState().unconnected() || k.tcpState() == tcpListen) {
 		k.mu.Lock()
 		k.options = slices.DeleteFunc(slices.Clone(k.options), func(o option) bool { return o.level == level && o.name == name })
 		k.options = append(k.options, option{level, name, value})
@@ -385,7 +384,7 @@ func (k *socket) getsockopt(level, name int) (any, error) {
 			}
 			return IPPROTO_UDP, nil
 		case SO_ACCEPTCONN:
-			return flag(k.stream() && k.tcpState() == tcpState(tcp.StateListen))
+			return flag(k.stream() && k.tcpState() == tcpListen)
 		case SO_ERROR:
 			if err, ok := k.soError().(syscall.Errno); ok {
 				return int(err), nil

@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+
+	"github.com/catflap/catflap/stack/route"
 )
 
 // Constants of the socket calls, with Linux's values on every OS.
@@ -216,7 +218,7 @@ func (y *Sys) waiting(stream bool, to netip.AddrPort) []*socket {
 		switch a := k.announced.Addr(); {
 		case a.Unmap() == to.Addr():
 			bound = append(bound, k)
-		case a.IsUnspecified() && k.accepts(familyOf(to.Addr())):
+		case a.IsUnspecified() && k.accepts(route.FamilyOf(to.Addr())):
 			any = append(any, k)
 		}
 	}

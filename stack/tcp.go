@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
 // TCPConfig tunes TCP. Zero values take the defaults named beside the fields,
@@ -43,10 +43,10 @@ const (
 	startTCPBuffer = 1 << 20
 
 	// minTCPBuffer is netstack's least buffer, and that of Linux's tcp_rmem[0].
-	minTCPBuffer = tcp.MinBufferSize
+	minTCPBuffer = 4 << 10
 
 	// timeWait is Linux's TCP_TIMEWAIT_LEN; RFC 9293 3.4.2 asks for 2 MSL, up to 4 minutes.
-	timeWait = tcp.DefaultTCPTimeWaitTimeout
+	timeWait = 60 * time.Second
 
 	// synRetries is Linux's tcp_syn_retries: gives up after 127 s.
 	synRetries = 6
@@ -106,7 +106,7 @@ func (c TCPConfig) apply(ns *stack.Stack) tcpip.Error {
 	syn := tcpip.TCPSynRetriesOption(c.SynRetries)
 	retries := tcpip.TCPMaxRetriesOption(c.Retries)
 	for _, o := range []tcpip.SettableTransportProtocolOption{&cc, &snd, &rcv, &sack, &recovery, &moderate, &delay, &tw, &reuse, &syn, &retries} {
-		if err := ns.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
+		if err := ns.SetTransportProtocolOption(header.TCPProtocolNumber, o); err != nil {
 			return err
 		}
 	}

@@ -4,87 +4,16 @@ import (
 	"encoding/binary"
 	"hash/fnv"
 	"net/netip"
-	"sync"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"github.com/catflap/catflap/stack/route"
 )
-
-// queuer is what netstack's demultiplexer calls with the endpoint it chose.
-type queuer interface {
-	QueuePacket(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer)
-}
-
-// tcpProtocol is netstack's TCP with our place between the demultiplexer and the
-// endpoint: here the socket of a packet is known, and steering may change it.
-type tcpProtocol struct {
-	stack.TransportProtocol
-	stack.SendBufSizeProto // netstack asks its TCP for it
-	queue                  queuer
-	s                      *Stack
-	pause                  sync.Mutex // one quiesce at a time
-}
-
-func (s *Stack) newTCP(processors int) stack.TransportProtocolFactory {
-	return func(ns *stack.Stack) stack.TransportProtocol {
-		p := tcp.NewProtocol(ns)
-		limitProcessors(p, processors)
-		s.tcp = &tcpProtocol{TransportProtocol: p, SendBufSizeProto: p.(stack.SendBufSizeProto), queue: p.(queuer), s: s}
-		return s.tcp
-	}
-}
-
-// QueuePacket is called by netstack's demultiplexer with its choice, ep.
-func (p *tcpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) {
-	in := pkt
-	if e, ok := ep.(*tcp.Endpoint); ok && !p.s.unguarded {
-		if sub := p.s.guard(e, pkt); sub != nil {
-			defer sub.DecRef()
-			in = sub
-		}
-	}
-	if p.s.forwarders.Load() != nil {
-		p.s.reset(id, pkt)
-	}
-	if p.s.steer.Load() != nil || p.s.events.on(segmentEvents) || p.s.mayReopen(ep) {
-		switch c := p.s.chooseTCP(ep, id, pkt); {
-		case c.ep != nil:
-			ep = c.ep
-		case c.forwarder != nil && c.forwarder.segment(id, pkt):
-			return
-		}
-	}
-	p.queue.QueuePacket(ep, id, in)
-}
-
-// HandleUnknownDestinationPacket is called when no endpoint matches: steering
-// may still name a listener, or a forwarder take a SYN, else netstack answers with RST.
-func (p *tcpProtocol) HandleUnknownDestinationPacket(id stack.TransportEndpointID, pkt *stack.PacketBuffer) stack.UnknownDestinationPacketDisposition {
-	if p.s.chooses(segmentEvents) {
-		c := p.s.chooseTCP(nil, id, pkt)
-		if c.ep != nil {
-			p.queue.QueuePacket(c.ep, id, pkt)
-			return stack.UnknownDestinationPacketHandled
-		}
-		if c.forwarder != nil && c.forwarder.segment(id, pkt) {
-			return stack.UnknownDestinationPacketHandled
-		}
-	}
-	return p.TransportProtocol.HandleUnknownDestinationPacket(id, pkt)
-}
-
-// quiesce waits until each TCP processor has emptied its queue.
-func (p *tcpProtocol) quiesce() {
-	p.pause.Lock()
-	defer p.pause.Unlock()
-	p.Pause()
-	p.Resume()
-}
 
 // chooses reports whether netstack's choice of a socket is to be completed, or told
 // to somebody who wants events of these kinds.
@@ -97,7 +26,7 @@ func (s *Stack) chooseTCP(ep stack.TransportEndpoint, id stack.TransportEndpoint
 	if seg := header.TCP(pkt.TransportHeader().Slice()); len(seg) >= header.TCPMinimumSize {
 		q.opens = opensFlow(seg.Flags())
 	}
-	if e, ok := ep.(*tcp.Endpoint); ok && s.reopens(e, q, pkt) {
+	if s.reopens(ep, q, pkt) {
 		ep, q.reopens = nil, true
 	}
 	if !s.events.on(segmentEvents) {
@@ -111,8 +40,8 @@ func (s *Stack) chooseTCP(ep stack.TransportEndpoint, id stack.TransportEndpoint
 	} else {
 		c = s.selectSocket(ep, q)
 	}
-	if e, ok := c.ep.(*tcp.Endpoint); ok {
-		s.events.observe(e)
+	if conn := tcpOf(c.ep); conn != nil {
+		s.events.observe(conn)
 	}
 	if l != nil {
 		s.events.socketChosen(pkt, l)
@@ -195,11 +124,11 @@ func (t FourTuple) hash(seed uint32) uint32 {
 }
 
 func (t FourTuple) protos() (tcpip.NetworkProtocolNumber, tcpip.TransportProtocolNumber) {
-	n := familyOf(t.Dst.Addr()).netProto()
+	n := netProto(route.FamilyOf(t.Dst.Addr()))
 	if t.Network == "udp" {
 		return n, udp.ProtocolNumber
 	}
-	return n, tcp.ProtocolNumber
+	return n, header.TCPProtocolNumber
 }
 
 // The steps of a socket lookup, in the order in which they are tried.
@@ -239,7 +168,7 @@ func (s *Stack) LookupSocket(t FourTuple) *SocketLookup {
 	t.Src = netip.AddrPortFrom(t.Src.Addr().Unmap(), t.Src.Port())
 	t.Dst = netip.AddrPortFrom(t.Dst.Addr().Unmap(), t.Dst.Port())
 	l := &SocketLookup{Tuple: t, FD: -1}
-	if _, rt := s.decide(RouteQuery{Dst: t.Dst.Addr()}, nil); t.Network == "tcp" && rt != nil && (rt.Type == Broadcast || rt.Type == Multicast) {
+	if _, rt := s.db.Load().Decide(RouteQuery{Dst: t.Dst.Addr()}, nil); t.Network == "tcp" && rt != nil && (rt.Type == Broadcast || rt.Type == Multicast) {
 		l.Answer = "none: TCP is for one receiver, and a " + rt.Type.String() + " is dropped"
 		return l
 	}
@@ -250,7 +179,7 @@ func (s *Stack) LookupSocket(t FourTuple) *SocketLookup {
 
 // nicFor is the link such a packet would arrive on: the one that leads to its source.
 func (s *Stack) nicFor(t FourTuple) tcpip.NICID {
-	if l, _, _, err := s.output(netip.Addr{}, t.Src.Addr()); err == nil {
+	if l, _, err := s.output(netip.Addr{}, t.Src.Addr()); err == nil {
 		return l.id
 	}
 	return 0
@@ -317,8 +246,8 @@ func (s *Stack) selectSteered(ep stack.TransportEndpoint, t FourTuple) choice {
 // no unconnected UDP socket. It takes no lock of an endpoint: the caller may hold
 // locks of netstack's demultiplexer, which come after those.
 func (s *Stack) isExact(ep any) bool {
-	if e, ok := ep.(*tcp.Endpoint); ok {
-		return e.EndpointState() != tcp.StateListen
+	if c := tcpOf(ep); c != nil {
+		return c.State() != tcpListen
 	}
 	k := s.socketOf(ep)
 	return k != nil && !k.waits()
@@ -327,8 +256,8 @@ func (s *Stack) isExact(ep any) bool {
 // waits reports whether k takes new flows: it is a listener, or a datagram socket
 // without a peer.
 func (k *socket) waits() bool {
-	if e, ok := k.ep.(*tcp.Endpoint); ok {
-		return e.EndpointState() == tcp.StateListen
+	if c := tcpOf(k.ep); c != nil {
+		return c.State() == tcpListen
 	}
 	return !k.connected.Load()
 }
@@ -399,9 +328,9 @@ func (s *Stack) describe(c choice, f FourTuple, t *SocketTry) {
 		t.FD = k.fd
 	}
 	exact := c.kind == choseExact
-	switch e, ok := c.ep.(*tcp.Endpoint); {
-	case ok:
-		t.State = stateName(e.EndpointState())
+	switch conn := tcpOf(c.ep); {
+	case conn != nil:
+		t.State = conn.State().String()
 	case exact:
 		t.State = "ESTABLISHED"
 	default:
@@ -413,35 +342,6 @@ func (s *Stack) describe(c choice, f FourTuple, t *SocketTry) {
 	case k != nil:
 		t.Local = s.sys.announcement(k)
 	}
-}
-
-// stateName gives a TCP state its name in RFC 9293.
-func stateName(st tcp.EndpointState) string {
-	switch st {
-	case tcp.StateEstablished:
-		return "ESTABLISHED"
-	case tcp.StateSynSent:
-		return "SYN-SENT"
-	case tcp.StateSynRecv:
-		return "SYN-RECEIVED"
-	case tcp.StateFinWait1:
-		return "FIN-WAIT-1"
-	case tcp.StateFinWait2:
-		return "FIN-WAIT-2"
-	case tcp.StateTimeWait:
-		return "TIME-WAIT"
-	case tcp.StateCloseWait:
-		return "CLOSE-WAIT"
-	case tcp.StateLastAck:
-		return "LAST-ACK"
-	case tcp.StateClosing:
-		return "CLOSING"
-	case tcp.StateListen:
-		return "LISTEN"
-	case tcp.StateConnecting:
-		return "CONNECTING" // between SYN and SYN-ACK, netstack's own
-	}
-	return "CLOSED"
 }
 
 // transportOf finds the transport header of an IP packet, for events.

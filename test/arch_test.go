@@ -38,8 +38,10 @@ var (
 
 // rules are the import directions: cmd -> app -> stack, app -> tun; test may use all.
 var rules = []rule{
-	{"cmd", []string{"app", "stack", "tun", "test/drill", "internal"}, concat([]string{gvisor}, netlink),
+	{"cmd", []string{"app", "stack", "tun", "test/drill", "internal", "cmd/catflap/internal"}, concat([]string{gvisor}, netlink),
 		"the command line has no networking logic"},
+	{"cmd/catflap/internal", []string{"app/control", "app/record", "stack", "tun/capture", "internal", "cmd/catflap/internal"}, concat(http, cli, []string{gvisor}, netlink),
+		"a tool's language reads words and prints text; flags are the command's"},
 	{"app", []string{"app", "stack", "tun", "internal"}, concat([]string{gvisor}, cli, netlink),
 		"what runs on the stack uses it through the standard library's interfaces"},
 	{"app/cats", []string{"app/cats", "internal"}, concat([]string{gvisor}, cli, netlink),
@@ -55,7 +57,7 @@ var rules = []rule{
 }
 
 // testOnly are folders whose packages are for _test.go files, and for tests' own packages.
-var testOnly = []string{"internal/testenv", "test"}
+var testOnly = []string{"internal/testenv", "test", "cmd/catflap/internal/clitest"}
 
 func concat(lists ...[]string) []string { return slices.Concat(lists...) }
 
@@ -167,6 +169,11 @@ func TestJudge(t *testing.T) {
 		{"cmd/catflap/run.go", module + "/internal/testenv", false},
 		{"cmd/catflap/run_test.go", module + "/internal/testenv", true},
 		{"cmd/catflap/run.go", gvisor + "/pkg/tcpip", false},
+		{"cmd/catflap/ss.go", module + "/cmd/catflap/internal/sockets", true},
+		{"cmd/catflap/ss.go", module + "/cmd/catflap/internal/clitest", false},
+		{"cmd/catflap/internal/sockets/ss.go", module + "/stack", true},
+		{"cmd/catflap/internal/sockets/ss.go", module + "/app/instance", false},
+		{"cmd/catflap/internal/sockets/ss.go", "github.com/spf13/cobra", false},
 		{"app/instance/instance.go", module + "/stack", true},
 		{"app/instance/instance.go", module + "/tun", true},
 		{"app/instance/instance.go", module + "/cmd/catflap", false},

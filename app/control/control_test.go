@@ -114,14 +114,19 @@ func TestRoundTrip(t *testing.T) {
 	lookup, err := c.LookupSocket(ctx, tuple)
 	must("LookupSocket", err)
 	same(t, "socket lookup", lookup, s.LookupSocket(tuple))
+	whole, err := c.LookupPacket(ctx, tuple, "")
+	must("LookupPacket", err)
+	if got, want := whole.Text(), s.LookupPacket(tuple, "").Text(); got != want {
+		t.Errorf("packet lookup over the wire\n got %s\nwant %s", got, want)
+	}
 	if !strings.Contains(lookup.Answer, "steered") {
 		t.Errorf("the steering rule did not decide: %s", lookup.Answer)
 	}
 
 	must("DelSteering", c.DelSteering(ctx, stack.SteerRule{Network: "tcp", Prefix: p4, PortLo: 1, PortHi: 65535}))
 	must("DelAddr", c.DelAddr(ctx, "lo", netip.MustParsePrefix("10.1.2.3/16")))
-	must("DelRoute", c.DelRoute(ctx, stack.Route{Type: stack.Local, Dst: p4}))
-	must("DelRule", c.DelRule(ctx, stack.Rule{Family: stack.IPv6, From: p6, Table: 100}))
+	must("DelRoute", c.DelRoute(ctx, stack.RouteMatch{Type: new(stack.Local), Dst: p4}))
+	must("DelRule", c.DelRule(ctx, stack.RuleMatch{Family: stack.IPv6, From: p6, Table: 100}))
 	if n := len(s.Rules(stack.IPv6)); n != 2 {
 		t.Errorf("%d IPv6 rules are left; want 2", n)
 	}
@@ -177,8 +182,8 @@ func TestRefusals(t *testing.T) {
 		errno syscall.Errno
 		text  string
 	}{
-		{"no such route", c.DelRoute(ctx, stack.Route{Dst: p}), syscall.ESRCH, "192.0.2.0/24"},
-		{"no such rule", c.DelRule(ctx, stack.Rule{Family: stack.IPv4, Priority: 4, Table: 1}), syscall.ENOENT, "rule"},
+		{"no such route", c.DelRoute(ctx, stack.RouteMatch{Dst: p}), syscall.ESRCH, "192.0.2.0/24"},
+		{"no such rule", c.DelRule(ctx, stack.RuleMatch{Family: stack.IPv4, Priority: new(uint32(4))}), syscall.ENOENT, "rule"},
 		{"no such device", c.AddRoute(ctx, stack.Route{Dst: p, Dev: "nope"}), syscall.ENODEV, "nope"},
 		{"no such link", c.AddAddr(ctx, "nope", p), syscall.ENODEV, "nope"},
 		{"there already", c.AddAddr(ctx, "lo", netip.MustParsePrefix("127.0.0.1/8")), syscall.EEXIST, "127.0.0.1/8"},
@@ -220,21 +225,22 @@ func TestBadRequests(t *testing.T) {
 		status             int
 		text               string
 	}{
-		{"GET", "/v2/info", "", 404, "version 1"},
-		{"GET", "/v1/nothing", "", 404, "/v1/nothing"},
-		{"GET", "/v1/rules?family=ipx", "", 400, "ipx"},
-		{"GET", "/v1/routes?table=x", "", 400, "not local, main"},
-		{"GET", "/v1/lookup/route", "", 400, "dst"},
-		{"GET", "/v1/lookup/route?dst=10.9.0.2&src=::1", "", 400, "families"},
-		{"GET", "/v1/lookup/socket?network=icmp", "", 400, "icmp"},
-		{"GET", "/v1/lookup/socket?network=tcp&src=1.2.3.4:5&dst=here", "", 400, "here"},
-		{"GET", "/v1/events?kinds=calls,noise", "", 400, "noise"},
-		{"GET", "/v1/events?snap=65536", "", 400, "65536"},
-		{"GET", "/v1/events?snap=none", "", 400, "none"},
-		{"POST", "/v1/rules", "{", 400, "body"},
-		{"POST", "/v1/routes", `{"dst":"1.2.3.4"}`, 400, "body"},
-		{"POST", "/v1/addrs", `{"device":"lo"}`, 400, "device"},
-		{"POST", "/v1/routes", `{"dev":"` + strings.Repeat("x", maxBody) + `"}`, 400, "too large"},
+		{"GET", "/v1/info", "", 404, "version 2"},
+		{"GET", "/v2/nothing", "", 404, "/v2/nothing"},
+		{"GET", "/v2/rules?family=ipx", "", 400, "ipx"},
+		{"GET", "/v2/routes?table=x", "", 400, "not local, main"},
+		{"GET", "/v2/lookup/route", "", 400, "dst"},
+		{"GET", "/v2/lookup/route?dst=10.9.0.2&src=::1", "", 400, "families"},
+		{"GET", "/v2/lookup/socket?network=icmp", "", 400, "icmp"},
+		{"GET", "/v2/lookup/socket?network=tcp&src=1.2.3.4:5&dst=here", "", 400, "here"},
+		{"GET", "/v2/lookup/packet?network=tcp&src=1.2.3.4:5&dst=[::1]:6", "", 400, "families"},
+		{"GET", "/v2/events?kinds=calls,noise", "", 400, "noise"},
+		{"GET", "/v2/events?snap=65536", "", 400, "65536"},
+		{"GET", "/v2/events?snap=none", "", 400, "none"},
+		{"POST", "/v2/rules", "{", 400, "body"},
+		{"POST", "/v2/routes", `{"dst":"1.2.3.4"}`, 400, "body"},
+		{"POST", "/v2/addrs", `{"device":"lo"}`, 400, "device"},
+		{"POST", "/v2/routes", `{"dev":"` + strings.Repeat("x", maxBody) + `"}`, 400, "too large"},
 	} {
 		if status, body := raw(t, c, tc.method, tc.path, tc.body); status != tc.status || !strings.Contains(body, tc.text) {
 			t.Errorf("%s %s: %d %s; want %d and %q", tc.method, tc.path, status, body, tc.status, tc.text)
@@ -444,7 +450,7 @@ func TestCloseWithStreams(t *testing.T) {
 
 // TestOtherVersion meets a server of another version, and one that is no catflap.
 func TestOtherVersion(t *testing.T) {
-	for header, want := range map[string]string{"2": "version 2", "": "no catflap"} {
+	for header, want := range map[string]string{"1": "version 1", "": "no catflap"} {
 		path := filepath.Join(t.TempDir(), "c.sock")
 		l, err := net.Listen("unix", path)
 		if err != nil {

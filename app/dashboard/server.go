@@ -50,6 +50,8 @@ type Config struct {
 	StackFDs  []int
 
 	Logger *slog.Logger // nil: no logs
+
+	answer, goodbye time.Duration // for tests, both or neither: instead of answerTimeout and goodbyeTimeout
 }
 
 // Server answers on the listeners that it is given. Close ends it.
@@ -86,6 +88,9 @@ func New(cfg Config) *Server {
 	start := time.Now()
 	if cfg.Stack == nil && len(cfg.Recording.Events) > 0 {
 		start = cfg.Recording.Events[0].Time
+	}
+	if cfg.answer == 0 {
+		cfg.answer, cfg.goodbye = answerTimeout, goodbyeTimeout
 	}
 	s := &Server{
 		cfg: cfg, rec: NewRecorder(start, cfg.Payload), token: newToken(), log: cfg.Logger,
@@ -176,7 +181,7 @@ func (s *Server) shut() error {
 	s.mu.Unlock()
 	s.cancel()
 	// Streams say goodbye; nobody waits for a client that does not take it.
-	ctx, cancel := context.WithTimeout(context.Background(), goodbye)
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.goodbye)
 	defer cancel()
 	err := s.http.Shutdown(ctx)
 	if err != nil {
@@ -229,7 +234,7 @@ func (s *Server) answer(f func(http.ResponseWriter, *http.Request) (any, error))
 				return
 			}
 		}
-		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.cfg.answer))
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(b) // the client may be gone
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/test/drill"
 )
 
@@ -28,7 +29,7 @@ The exit status is 1 if a script failed.`,
   catflap drill --target both -w run.pcapng close.pkt`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return &usageError{msg: "drill: no script named", remedy: "for example: catflap drill FILE.pkt"}
+				return &remedy.UsageError{Msg: "drill: no script named", Remedy: "for example: catflap drill FILE.pkt"}
 			}
 			return nil
 		},
@@ -36,18 +37,18 @@ The exit status is 1 if a script failed.`,
 			switch o.Target = drill.Target(target); o.Target {
 			case drill.Stack, drill.Kernel, drill.Both:
 			default:
-				return usagef("drill: --target %s: want stack, kernel or both", target)
+				return remedy.Usagef("drill: --target %s: want stack, kernel or both", target)
 			}
 			if o.Parallel < 0 {
-				return usagef("drill: --parallel %d: want 0 or more", o.Parallel)
+				return remedy.Usagef("drill: --parallel %d: want 0 or more", o.Parallel)
 			}
 			switch {
 			case o.Repeat < 1:
-				return usagef("drill: --repeat %d: want 1 or more", o.Repeat)
+				return remedy.Usagef("drill: --repeat %d: want 1 or more", o.Repeat)
 			case o.Repeat > 1 && o.Target != drill.Stack:
-				return usagef("drill: --repeat with --target %s: only the stack, whose time is virtual, gives the same result each time", target)
+				return remedy.Usagef("drill: --repeat with --target %s: only the stack, whose time is virtual, gives the same result each time", target)
 			case o.Check && (o.Repeat > 1 || capture != ""):
-				return usagef("drill: --check runs nothing: leave out --repeat and --write")
+				return remedy.Usagef("drill: --check runs nothing: leave out --repeat and --write")
 			}
 			o.Paths = args
 			if capture != "" {

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/catflap/catflap/app/control"
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/stack"
 )
 
@@ -77,10 +78,10 @@ return, as with strace -w. -f changes nothing: all applications on a stack are i
 
 func strace(ctx context.Context, e *env, o straceOptions) (err error) {
 	if o.size < 0 {
-		return usagef("strace: -s %d: want 0 or more", o.size)
+		return remedy.Usagef("strace: -s %d: want 0 or more", o.size)
 	}
 	if o.stamp > 3 {
-		return usagef("strace: -t: want it once, twice or three times")
+		return remedy.Usagef("strace: -t: want it once, twice or three times")
 	}
 	filter, err := parseTraceFilter(o.expressions)
 	if err != nil {
@@ -165,7 +166,7 @@ func parseTraceFilter(expressions []string) (f traceFilter, err error) {
 		set := expr
 		if key, value, ok := strings.Cut(expr, "="); ok {
 			if key != "trace" && key != "t" {
-				return f, &usageError{msg: fmt.Sprintf("strace: -e %q: want trace=CALLS", expr), remedy: "for example: -e trace=%net"}
+				return f, &remedy.UsageError{Msg: fmt.Sprintf("strace: -e %q: want trace=CALLS", expr), Remedy: "for example: -e trace=%net"}
 			}
 			set = value
 		}
@@ -183,9 +184,9 @@ func parseTraceFilter(expressions []string) (f traceFilter, err error) {
 			case "none":
 			default:
 				if !slices.Contains(networkCalls, name) && !slices.Contains(descCalls, name) {
-					return f, &usageError{
-						msg:    fmt.Sprintf("strace: -e %q: invalid system call %q", expr, name),
-						remedy: "want %net, %desc, all, none, or of the stack's calls: " + strings.Join(slices.Concat(networkCalls, descCalls), ", "),
+					return f, &remedy.UsageError{
+						Msg:    fmt.Sprintf("strace: -e %q: invalid system call %q", expr, name),
+						Remedy: "want %net, %desc, all, none, or of the stack's calls: " + strings.Join(slices.Concat(networkCalls, descCalls), ", "),
 					}
 				}
 				of = []string{name}

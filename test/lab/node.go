@@ -125,7 +125,7 @@ func (n *stackNode) setRoutes(to []route, _ []forward) error {
 	}
 	for _, r := range n.routes {
 		if !slices.Contains(routes, r) {
-			if err := n.stack.DelRoute(r); err != nil {
+			if err := n.stack.DelRoute(r.Match()); err != nil {
 				return fmt.Errorf("%s: remove route %s: %w", n.name, r, err)
 			}
 		}
