@@ -78,7 +78,7 @@ func To(d *net.Dialer, address string) Dialer {
 
 // Tune gives a socket of the host small buffers if its peer is on this host.
 func Tune(c net.Conn) {
-	b, ok := c.(*net.TCPConn)
+	b, ok := base(c).(*net.TCPConn)
 	if ok && addrPort(c.RemoteAddr()).Addr().IsLoopback() {
 		b.SetReadBuffer(HostBuffer)
 		b.SetWriteBuffer(HostBuffer)

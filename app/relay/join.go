@@ -212,15 +212,24 @@ func resetConn(c net.Conn) {
 
 // isReset asks a connection that is open for sending whether it was reset.
 func isReset(c net.Conn) bool {
-	switch c := c.(type) {
-	case interface{ Unwrap() Conn }:
-		return isReset(c.Unwrap())
+	switch c := base(c).(type) {
 	case *stack.TCPConn:
 		return c.Info().State == "CLOSED"
 	case *net.TCPConn:
 		return kernelSaysReset(c)
 	}
 	return false
+}
+
+// base is the connection that others are wrapped around.
+func base(c net.Conn) net.Conn {
+	for {
+		w, ok := c.(interface{ Unwrap() Conn })
+		if !ok {
+			return c
+		}
+		c = w.Unwrap()
+	}
 }
 
 // idleTimer ends a join on which nothing passes. It looks when the time may be over,
@@ -342,7 +351,7 @@ func (e *early) stop() (first io.Reader, gone error) {
 // waitReset waits until a connection that is not read is reset, or its read deadline has
 // passed. Where that cannot be told it returns nil at once.
 func waitReset(c net.Conn) error {
-	if c, ok := c.(*net.TCPConn); ok {
+	if c, ok := base(c).(*net.TCPConn); ok {
 		return kernelWaitsReset(c)
 	}
 	return nil

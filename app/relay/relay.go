@@ -225,6 +225,7 @@ func (r *Relay) Serve(l net.Listener, dial Dialer) error {
 			}
 			return err
 		}
+		Tune(c)
 		in, ok := c.(Conn)
 		if !ok || r.full() || !r.start(func() { r.serve(in, dial) }) {
 			resetConn(c)
