@@ -174,7 +174,27 @@ func (c *conn) wait(d time.Duration) error {
 	}
 }
 
-// pauses waits while a toxic of this kind holds the stream.
+// Write implements net.Conn. Who has seen the end is sent nothing more.
+func (c *conn) Write(p []byte) (int, error) {
+	if c.isEnded() {
+		return len(p), nil
+	}
+	n, err := c.Conn.Write(p)
+	if err != nil && c.isEnded() {
+		return len(p), nil
+	}
+	return n, err
+}
+
+// CloseWrite implements relay.Conn.
+func (c *conn) CloseWrite() error {
+	if c.isEnded() {
+		return nil
+	}
+	return c.Conn.CloseWrite()
+}
+
+// gate waits while a toxic of this kind holds the stream.
 func (c *conn) gate() error {
 	for {
 		if _, ok := find[*timeout](c); !ok {
