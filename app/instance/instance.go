@@ -20,6 +20,7 @@ import (
 	"github.com/catflap/catflap/app/cats"
 	"github.com/catflap/catflap/app/control"
 	"github.com/catflap/catflap/app/dashboard"
+	"github.com/catflap/catflap/app/relay/bridge"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun"
 	"github.com/catflap/catflap/tun/impair"
@@ -46,6 +47,10 @@ type Config struct {
 	Netem Netem
 	Dev   string // the name of the server's link in a Pair; if empty, cat0
 
+	// Listening and Tell are bridge.Config's.
+	Listening func() ([]netip.AddrPort, error)
+	Tell      func(msg, remedy string)
+
 	// AdaptProcs has the instance set GOMAXPROCS, between 1 and what it was, by how
 	// long goroutines wait. It is for a process that is nothing but catflap.
 	AdaptProcs bool
@@ -61,6 +66,7 @@ type Instance struct {
 	record  *recording // nil if nothing is recorded
 	procs   *procs     // nil: GOMAXPROCS stays as it is
 	stack   *stack.Stack
+	bridge  *bridge.Bridge
 	server  *cats.Server
 	control *control.Server
 	board   *dashboard.Server // nil if there is none
@@ -129,7 +135,8 @@ func start(cfg Config, dev string, netem *impair.Link) (*Instance, error) {
 		return nil, err
 	}
 	tell(s, dev, netem)
-	i := &Instance{name: dev, stack: s, netem: netem, record: record, cfg: cfg, log: cfg.Logger, failed: make(chan error, 1), quit: make(chan struct{})}
+	b := bridge.New(bridge.Config{Stack: s, Link: dev, Peers: cfg.Peers, Listening: cfg.Listening, Tell: cfg.Tell, Logger: cfg.Logger})
+	i := &Instance{name: dev, stack: s, bridge: b, netem: netem, record: record, cfg: cfg, log: cfg.Logger, failed: make(chan error, 1), quit: make(chan struct{})}
 	i.close = sync.OnceValue(i.shut)
 	return i, nil
 }
@@ -160,7 +167,7 @@ func (i *Instance) Control(path, version string) error {
 		info.Offloads = i.dev.Offloads().String()
 	}
 	var err error
-	i.control, err = control.Serve(path, control.Parts{Stack: i.stack, Netem: i.netem}, info, i.log)
+	i.control, err = control.Serve(path, control.Parts{Stack: i.stack, Netem: i.netem, Bridge: i.bridge}, info, i.log)
 	return err
 }
 
@@ -179,10 +186,15 @@ func (i *Instance) Serve(port uint16) error {
 			}
 		})
 	}
+	i.Ready()
+	return nil
+}
+
+// Ready is to be called in the place of Serve where there is to be no cat server.
+func (i *Instance) Ready() {
 	if i.board != nil {
 		i.board.Ready()
 	}
-	return nil
 }
 
 // connInfo is what /conn answers: the socket as the stack sees it.
@@ -202,6 +214,9 @@ func (i *Instance) fail(err error) {
 
 // Stack returns the instance's stack.
 func (i *Instance) Stack() *stack.Stack { return i.stack }
+
+// Bridge returns what joins the stack with the host.
+func (i *Instance) Bridge() *bridge.Bridge { return i.bridge }
 
 // Netem returns the layer that impairs the instance's link.
 func (i *Instance) Netem() *impair.Link { return i.netem }
@@ -245,7 +260,7 @@ func (i *Instance) unacknowledged() bool {
 	return false
 }
 
-// Close ends the instance at once: control socket, dashboard, server, stack, link, device, in this
+// Close ends the instance at once: control socket, dashboard, server, bridge, stack, link, device, in this
 // order. It waits for every goroutine.
 func (i *Instance) Close() error { return i.close() }
 
@@ -261,6 +276,7 @@ func (i *Instance) shut() error {
 	if i.server != nil {
 		errs = append(errs, i.server.Close())
 	}
+	i.bridge.Close()
 	errs = append(errs, i.stack.Close())
 	i.netem.Close()
 	if err := i.record.Close(); err != nil {
