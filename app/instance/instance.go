@@ -51,6 +51,10 @@ type Config struct {
 	Listening func() ([]netip.AddrPort, error)
 	Tell      func(msg, remedy string)
 
+	// Outward says that the stack is to have packets to all destinations. Servers listen
+	// on each of Addrs then, and not on any address, which would be everybody's.
+	Outward bool
+
 	// AdaptProcs has the instance set GOMAXPROCS, between 1 and what it was, by how
 	// long goroutines wait. It is for a process that is nothing but catflap.
 	AdaptProcs bool
@@ -171,12 +175,31 @@ func (i *Instance) Control(path, version string) error {
 	return err
 }
 
-// Serve starts the cat server on a port of every address of the stack, IPv4 and
-// IPv6 each with a listener of its own, as most servers on Linux have.
+// listening is where a server on a port of every address of the stack listens: IPv4 and
+// IPv6 each with a listener of its own, as most servers on Linux have; or see Outward.
+func (i *Instance) listening(port uint16) (at []netip.AddrPort) {
+	if !i.cfg.Outward {
+		return []netip.AddrPort{netip.AddrPortFrom(netip.IPv4Unspecified(), port), netip.AddrPortFrom(netip.IPv6Unspecified(), port)}
+	}
+	for _, a := range addrsOf(i.cfg.Addrs) {
+		at = append(at, netip.AddrPortFrom(a, port))
+	}
+	return at
+}
+
+// networkOf is "tcp4" or "tcp6".
+func networkOf(at netip.AddrPort) string {
+	if at.Addr().Is4() {
+		return "tcp4"
+	}
+	return "tcp6"
+}
+
+// Serve starts the cat server on a port of every address of the stack.
 func (i *Instance) Serve(port uint16) error {
 	i.server = cats.NewServer(cats.Config{Logger: i.log, ConnInfo: connInfo})
-	for _, network := range []string{"tcp4", "tcp6"} {
-		l, err := i.stack.Listen(network, fmt.Sprintf(":%d", port))
+	for _, at := range i.listening(port) {
+		l, err := i.stack.Listen(networkOf(at), at.String())
 		if err != nil {
 			return fmt.Errorf("cat server: %w", err)
 		}

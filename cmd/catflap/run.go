@@ -84,6 +84,7 @@ func runInNamespace(ctx context.Context, e *env, f *instanceFlags, trace bool, a
 	s.instance.AdaptProcs = true
 	s.instance.Listening = func() ([]netip.AddrPort, error) { return bridge.ReadListening(ns.PID()) }
 	s.instance.Tell = e.say
+	s.instance.Outward = s.ways.outward()
 	i, err := instance.Start(s.instance, ns.Device())
 	if err != nil {
 		return fmt.Errorf("run: %w", err)

@@ -127,9 +127,12 @@ func (w *ways) routes(hostAddrs []netip.Prefix) (routes []netip.Prefix) {
 		}
 	}
 	for _, p := range hostAddrs {
-		if any := netip.IPv4Unspecified(); w.outward() && p.Addr().Is4() {
-			add(netip.PrefixFrom(any, 0))
-		} else if w.outward() {
+		if !w.outward() {
+			break
+		}
+		if p.Addr().Is4() {
+			add(netip.PrefixFrom(netip.IPv4Unspecified(), 0))
+		} else {
 			add(netip.PrefixFrom(netip.IPv6Unspecified(), 0))
 		}
 	}
