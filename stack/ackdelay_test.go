@@ -181,7 +181,7 @@ func TestDelayedACKsCrowd(t *testing.T) {
 		w.inject(segment(t, f, packet.ACK|packet.PSH, 101, ack, "meow"))
 		read()
 	}
-	for end := time.Now().Add(10 * time.Second); len(acked) < conns && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); len(acked) < conns && time.Now().Before(end); time.Sleep(time.Millisecond) {
 		read()
 	}
 	if len(acked) < conns {

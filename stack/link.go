@@ -105,7 +105,7 @@ func (l *link) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stac
 			// transport.go completes and publishes the event when a socket is chosen.
 			l.s.events.expect(pkt, ev)
 		} else {
-			l.s.events.publish(Event{Packet: ev})
+			l.s.events.unclaimed(proto, ev)
 			ev = nil
 		}
 	}
@@ -116,7 +116,7 @@ func (l *link) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stac
 		l.s.sendUnreachable(l, proto, pkt, rt.Type)
 	}
 	if ev != nil {
-		l.s.events.finish(pkt, ev)
+		l.s.events.finish(proto, pkt, ev)
 	}
 }
 
@@ -289,13 +289,12 @@ func (l *link) dispose(pkt *stack.PacketBuffer) bool {
 	}
 	q := RouteQuery{Src: src, Dst: dst}
 	var rt *Route
-	var ev *PacketEvent
-	var g sent
+	var o outbound
 	if l.s.events.on(segmentEvents) {
-		ev, g = l.s.packetOut(l, pkt)
+		o = l.s.packetOut(l, pkt)
 	}
-	if ev != nil {
-		ev.Route, rt = l.s.db.Load().Explain(q)
+	if o.ev != nil {
+		o.ev.Route, rt = l.s.db.Load().Explain(q)
 	} else {
 		_, rt = l.s.db.Load().Decide(q, nil)
 	}
@@ -311,15 +310,13 @@ func (l *link) dispose(pkt *stack.PacketBuffer) bool {
 	case rt.Err() != nil:
 		drop = l.s.drops.drop(rt.Type)
 	case rt.Type == Local:
-		l.s.events.publishPacket(ev, "")
-		l.s.events.sent(g)
+		l.s.events.leaves(&o, "")
 		in := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: pkt.ToBuffer()})
 		l.s.lo.DeliverNetworkPacket(pkt.NetworkProtocolNumber, in)
 		in.DecRef()
 		return true
 	}
-	l.s.events.publishPacket(ev, drop)
-	l.s.events.sent(g)
+	l.s.events.leaves(&o, drop)
 	return drop != ""
 }
 

@@ -19,15 +19,6 @@ import (
 // packet that this stack sends, with the device and the source address that it takes.
 func (s *Stack) LookupRoute(q RouteQuery) *RouteLookup { return s.db.Load().Lookup(q) }
 
-// DeviceFor names the device on which packets from src would arrive: the one that
-// leads to it. It is lo for addresses of this stack, and "" if no route leads there.
-func (s *Stack) DeviceFor(src netip.Addr) string {
-	if l, _, err := s.output(netip.Addr{}, src.Unmap()); err == nil {
-		return l.name
-	}
-	return ""
-}
-
 // Rules returns the rules of a family by priority.
 func (s *Stack) Rules(f Family) []Rule { return s.db.Load().Rules(f) }
 

@@ -1,7 +1,10 @@
 package stack
 
 import (
+	"net"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
@@ -130,5 +133,80 @@ func TestLookupRouteAllocs(t *testing.T) {
 		if n := testing.AllocsPerRun(100, func() { s.db.Load().Decide(q, nil) }); n != 0 {
 			t.Errorf("lookup of %s allocates %v times", a, n)
 		}
+	}
+}
+
+// TestSourceAsTold connects sockets, which must get the source address that LookupRoute
+// tells, and that Linux would choose.
+func TestSourceAsTold(t *testing.T) {
+	s := newStack(t, Config{
+		Links: []Link{
+			{Name: "cat0", Endpoint: channel.New(8, 1500, ""), Addrs: []netip.Prefix{
+				pfx("10.9.0.2/24"), pfx("10.9.0.3/24"), pfx("10.8.0.2/24"), pfx("192.168.7.1/24"), pfx("fd00:9::2/64"), pfx("2001:db8:9::2/64"), pfx("fd00:8::2/64"),
+			}},
+			{Name: "cat1", Endpoint: channel.New(8, 1500, ""), Addrs: []netip.Prefix{pfx("10.7.0.2/24")}},
+		},
+		Routes: []Route{
+			{Dst: pfx("0.0.0.0/0"), Gateway: ip("10.8.0.1")},
+			{Dst: pfx("192.168.0.0/16"), Gateway: ip("10.9.0.1")},
+			{Dst: pfx("198.18.0.0/15"), Dev: "cat1"},
+			{Dst: pfx("198.20.0.0/16"), Dev: "cat0", PrefSrc: ip("10.8.0.2")},
+			{Dst: pfx("::/0"), Gateway: ip("fd00:9::1")},
+		},
+	})
+	for _, c := range []struct{ why, dst, src string }{
+		{"the primary address of the link's prefix", "10.9.0.77", "10.9.0.2"},
+		{"the address on the gateway's link", "8.8.8.8", "10.8.0.2"},
+		{"the gateway counts, not what the destination looks like", "192.168.200.1", "10.9.0.2"},
+		{"the first of the device", "198.18.0.1", "10.7.0.2"},
+		{"the one that the route prefers", "198.20.0.1", "10.8.0.2"},
+		{"a secondary address of ours has the primary one as source", "10.9.0.3", "10.9.0.2"},
+		{"an address of ours", "10.8.0.2", "10.8.0.2"},
+		{"lo's", "127.0.0.5", "127.0.0.1"},
+		{"multicast", "239.1.2.3", "192.168.7.1"},
+		{"an IPv6 neighbour", "fd00:8::77", "fd00:8::2"},
+		{"the matching label", "2600::1", "2001:db8:9::2"},
+		{"the matching label, of another", "fc00::1", "fd00:9::2"},
+		{"an IPv6 address of ours", "fd00:8::2", "fd00:8::2"},
+		{"lo's", "::1", "::1"},
+	} {
+		l := s.LookupRoute(RouteQuery{Dst: ip(c.dst)})
+		if l.Src != ip(c.src) {
+			t.Errorf("%s: LookupRoute tells %s for %s; want %s", c.why, l.Src, c.dst, c.src)
+		}
+		nc, err := s.DialContext(t.Context(), "udp", netip.AddrPortFrom(ip(c.dst), 9).String())
+		if err != nil {
+			t.Errorf("%s: %v", c.why, err)
+			continue
+		}
+		if got := nc.LocalAddr().(*net.UDPAddr).AddrPort().Addr(); got != l.Src {
+			t.Errorf("%s: a socket connected to %s has source %s; LookupRoute tells %s", c.why, c.dst, got, l.Src)
+		}
+		nc.Close()
+	}
+}
+
+// TestReplaceAtOnce looks a route up while it is being replaced: it is never missing.
+func TestReplaceAtOnce(t *testing.T) {
+	s := newStack(t, Config{Links: catLinks()})
+	dst := pfx("198.51.100.0/24")
+	must(t, s.AddRoute(Route{Dst: dst, Dev: "cat0"}))
+	var done atomic.Bool
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for !done.Load() {
+			if _, rt := s.db.Load().Decide(RouteQuery{Dst: dst.Addr()}, nil); rt == nil {
+				t.Error("a lookup found no route while one was replaced by another")
+				return
+			}
+		}
+	})
+	for i := range 2000 {
+		must(t, s.ReplaceRoute(Route{Dst: dst, Dev: []string{"cat1", "cat0"}[i%2]}))
+	}
+	done.Store(true)
+	wg.Wait()
+	if rs := s.Routes(IPv4, TableMain); len(rs) != 3 {
+		t.Errorf("%d routes after the replacements; want 3: %v", len(rs), rs)
 	}
 }

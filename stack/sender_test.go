@@ -35,7 +35,7 @@ func TestTimeWaitTimer(t *testing.T) {
 	c, srv := connPair(t, s, "tcp", "127.0.0.1:0")
 	c.Close() // the first to close waits
 	srv.Close()
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		for _, i := range s.Sockets() {
 			if i.State != "TIME-WAIT" {
 				continue

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand"
 	"net/netip"
 	"slices"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
+	"github.com/catflap/catflap/internal/random"
 	"github.com/catflap/catflap/stack/internal/clock"
 	"github.com/catflap/catflap/stack/internal/mend"
 	"github.com/catflap/catflap/stack/internal/peek"
@@ -127,6 +127,7 @@ func New(cfg Config) (*Stack, error) {
 	s.links.Store(new([]*link))
 	s.db.Store(route.New())
 	s.sys.init(s, cfg.MaxFDs)
+	s.events.init(s)
 	cfg.TCP = cfg.TCP.withDefaults()
 
 	opts := stack.Options{
@@ -154,7 +155,7 @@ func New(cfg Config) (*Stack, error) {
 		for _, b := range seed {
 			n = n<<8 | int64(b)
 		}
-		opts.RandSource = &lockedSource{src: rand.NewSource(n).(rand.Source64)}
+		opts.RandSource = random.NewSource(n)
 	}
 	s.ns = stack.New(opts)
 	rng := s.ns.SecureRNG()
@@ -171,6 +172,9 @@ func New(cfg Config) (*Stack, error) {
 }
 
 func (s *Stack) configure(cfg Config) error {
+	if err := cfg.TCP.check(s.ns); err != nil {
+		return err
+	}
 	if err := cfg.TCP.apply(s.ns); err != nil {
 		return fmt.Errorf("stack: TCP configuration: %s", err)
 	}
@@ -272,7 +276,7 @@ func (s *Stack) Close() error {
 		close(s.done)
 		s.sys.closeAll()
 		s.closeForwarders()
-		s.events.close()
+		s.events.Close()
 		s.stalls.Close()
 		for _, l := range *s.links.Load() {
 			if l.delayed != nil {
@@ -300,30 +304,6 @@ func (s *Stack) Quiesce() {
 	s.events.looking.Lock()
 	defer s.events.looking.Unlock()
 	s.tcp.quiesce()
-}
-
-// lockedSource makes a math/rand source safe for concurrent use, as netstack asks.
-type lockedSource struct {
-	mu  sync.Mutex
-	src rand.Source64
-}
-
-func (l *lockedSource) Int63() int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.src.Int63()
-}
-
-func (l *lockedSource) Uint64() uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.src.Uint64()
-}
-
-func (l *lockedSource) Seed(seed int64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.src.Seed(seed)
 }
 
 func (s *Stack) newUDP(ns *stack.Stack) stack.TransportProtocol {

@@ -1,12 +1,10 @@
 package control
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -15,8 +13,7 @@ import (
 	"sync"
 	"syscall"
 
-	"golang.org/x/net/netutil"
-
+	"github.com/catflap/catflap/app/internal/httpd"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/stack/route"
 	"github.com/catflap/catflap/tun/impair"
@@ -34,15 +31,11 @@ type Server struct {
 	info  Info
 	stack *stack.Stack
 	netem *impair.Link
-	http  *http.Server
+	http  *httpd.Server
 	log   *slog.Logger
 
 	changes sync.Mutex    // one change that takes several steps at a time
 	streams chan struct{} // a token for each open event stream
-
-	cancel context.CancelFunc
-	wg     sync.WaitGroup // the accept loop and every connection
-	close  func() error
 }
 
 // Serve makes the control socket at path, with mode 0600, and answers on it. A
@@ -57,31 +50,11 @@ func Serve(path string, p Parts, info Info, log *slog.Logger) (*Server, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	srv := &Server{path: path, info: info, stack: p.Stack, netem: p.Netem, log: log, streams: make(chan struct{}, maxStreams)}
-	ctx, cancel := context.WithCancel(context.Background())
-	srv.cancel = cancel
-	srv.http = &http.Server{
-		Handler:           srv.handler(),
-		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ConnState: func(_ net.Conn, st http.ConnState) {
-			switch st {
-			case http.StateNew:
-				srv.wg.Add(1) // the accept loop calls this, and is counted itself
-			case http.StateClosed, http.StateHijacked:
-				srv.wg.Done()
-			}
-		},
-	}
-	limited := netutil.LimitListener(l, maxConns)
-	srv.wg.Go(func() {
-		if err := srv.http.Serve(limited); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("control socket", "path", path, "err", err)
-		}
+	srv.http = httpd.New(httpd.Config{
+		Name: "control socket", Handler: srv.handler(), HeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		MaxHeader: maxHeader, MaxConns: maxConns, Logger: log,
 	})
-	srv.close = sync.OnceValue(srv.shut)
+	srv.http.Serve(l)
 	return srv, nil
 }
 
@@ -90,14 +63,7 @@ func (s *Server) Path() string { return s.path }
 
 // Close ends every request and stream, removes the socket, and waits for every
 // goroutine. It may be called more than once.
-func (s *Server) Close() error { return s.close() }
-
-func (s *Server) shut() error {
-	s.cancel()
-	err := s.http.Close()
-	s.wg.Wait()
-	return err
-}
+func (s *Server) Close() error { return s.http.Close() }
 
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()

@@ -575,7 +575,7 @@ func TestOnDemand(t *testing.T) {
 	}
 	defer l.Close()
 	w.s.Ready()
-	calls := w.s.rec.calls.kept.len()
+	calls := w.s.rec.calls.kept.Len()
 	if calls < 3 {
 		t.Errorf("%d calls, want those of the start: socket, bind, listen", calls)
 	}

@@ -33,11 +33,11 @@ func (r *Recorder) read(cur *cursor, batch []*entry, room int) (_ []*entry, gap 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	kept := &cur.conn.kept
-	if kept.first > cur.next {
-		gap, cur.next = kept.first-cur.next, kept.first
+	if kept.First() > cur.next {
+		gap, cur.next = kept.First()-cur.next, kept.First()
 	}
-	for ; cur.next < kept.next && len(batch) < room; cur.next++ {
-		e := kept.at(cur.next)
+	for ; cur.next < kept.Next() && len(batch) < room; cur.next++ {
+		e := kept.At(cur.next)
 		if n := e.lost - cur.lost; n > 0 {
 			if len(batch) > 0 {
 				break
@@ -127,7 +127,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-tick.C:
 		case <-r.Context().Done():
-			if s.ctx.Err() != nil {
+			if s.http.Context().Err() != nil {
 				v.out.w.WriteString("event: bye\ndata: {\"reason\":\"catflap has ended\"}\n\n")
 				_ = v.out.flush(s.cfg.goodbye)
 			}

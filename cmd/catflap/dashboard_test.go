@@ -47,7 +47,7 @@ func (l *lines) Write(b []byte) (int, error) {
 func (l *lines) find(t *testing.T, pattern string) string {
 	t.Helper()
 	re := regexp.MustCompile(pattern)
-	for timeout := time.After(10 * time.Second); ; {
+	for timeout := time.After(time.Minute); ; {
 		if m := re.FindStringSubmatch(l.all.String()); m != nil {
 			return m[len(m)-1]
 		}

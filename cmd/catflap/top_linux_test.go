@@ -166,7 +166,7 @@ func (tt *terminal) frames() (whole []string) {
 // waitUntil waits until something is so.
 func waitUntil(t *testing.T, what string, so func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !so(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !so(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited for %s", what)
 		}
@@ -227,7 +227,7 @@ func TestTopOnTerminal(t *testing.T) {
 				if got != exitOK || stderr.Len() > 0 {
 					t.Errorf("status %d: %s", got, stderr.String())
 				}
-			case <-time.After(20 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatal("top does not end")
 			}
 			if d := cmp.Diff(before, term.modes(t)); d != "" {

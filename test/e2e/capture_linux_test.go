@@ -64,10 +64,14 @@ func inspect(t testing.TB, file string) []string {
 	}
 	// Linux writes a checksum of 0 as 0xffff, which is the same number in ones' complement (CSUM_MANGLED_0).
 	const minusZero = "Checksum 0xffff instead of 0x0000"
+	// On a busy machine a segment may be late and be sent again; that its bytes differ would be another error of tshark's.
+	again := func(line string) bool {
+		return strings.Contains(line, "New fragment overlaps old data (retransmission?)") && !strings.Contains(line, "Bad checksum") && !strings.Contains(line, "Malformed")
+	}
 	var complaints []string
 	for _, line := range tshark(`_ws.malformed || ip.checksum.status == "Bad" || tcp.checksum.status == "Bad" || udp.checksum.status == "Bad" || icmp.checksum.status == "Bad" || icmpv6.checksum.status == "Bad" || _ws.expert.severity == "Error"`,
 		"_ws.col.Source", "_ws.col.Info", "_ws.expert.message") {
-		if line != "" && !strings.Contains(line, minusZero) {
+		if line != "" && !strings.Contains(line, minusZero) && !again(line) {
 			complaints = append(complaints, "frame "+line)
 		}
 	}
