@@ -38,10 +38,11 @@ const (
 
 // The steps of a socket lookup, in the order in which they are tried.
 const (
-	StepExact    = event.StepExact
-	StepSteering = event.StepSteering
-	StepAddrPort = event.StepAddrPort
-	StepPort     = event.StepPort
+	StepExact     = event.StepExact
+	StepSteering  = event.StepSteering
+	StepAddrPort  = event.StepAddrPort
+	StepPort      = event.StepPort
+	StepForwarder = event.StepForwarder
 )
 
 // Causes.

@@ -18,7 +18,7 @@ const (
 func (l *SocketLookup) Short() string {
 	var parts []string
 	for _, t := range l.Tries {
-		if t.Step == StepSteering && t.Candidate == "" {
+		if (t.Step == StepSteering || t.Step == StepForwarder) && t.Candidate == "" {
 			continue // there is no rule to speak of
 		}
 		s := l.shortName(t) + " " + mark(t.Match)
@@ -39,6 +39,8 @@ func (l *SocketLookup) shortName(t SocketTry) string {
 		return StepExact
 	case StepSteering:
 		return "steering " + t.Candidate
+	case StepForwarder:
+		return "forwarder " + t.Candidate
 	}
 	return l.stepName("listener") + " " + t.Candidate
 }

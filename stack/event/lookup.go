@@ -11,10 +11,11 @@ type FourTuple struct {
 
 // The steps of a socket lookup, in the order in which they are tried.
 const (
-	StepExact    = "exact 4-tuple"
-	StepSteering = "steering rules"
-	StepAddrPort = "listener on address:port"
-	StepPort     = "listener on any address:port"
+	StepExact     = "exact 4-tuple"
+	StepSteering  = "steering rules"
+	StepAddrPort  = "listener on address:port"
+	StepPort      = "listener on any address:port"
+	StepForwarder = "forwarder" // only where there is one
 )
 
 // SocketTry is one step of a socket lookup.
