@@ -26,11 +26,13 @@ const Extension = ".pkt"
 type Options struct {
 	// Paths are files, directories (all scripts below them), glob patterns, or DIR/... for all below DIR.
 	Paths []string
-	// Target is Stack if empty.
+	// Target is Stack if empty. If it is empty and Check is set, scripts are held against both targets, and are well if one
+	// of them would run them.
 	Target Target
+	Environment
 	// Parallel is how many scripts run at once; if zero, as many as there are processors.
 	Parallel int
-	// Check only reads the scripts.
+	// Check only reads the scripts, and says what a run of them would refuse.
 	Check bool
 	// Repeat is how often each script runs; if zero, once. Each run must give the same result, packet by packet. Only the
 	// userspace stack can do that, for its time is virtual.
@@ -46,7 +48,9 @@ func RunFiles(ctx context.Context, opts Options) (Report, error) {
 	targets := []Target{opts.Target}
 	switch opts.Target {
 	case "":
-		targets = []Target{Stack}
+		if !opts.Check {
+			targets = []Target{Stack}
+		}
 	case Both:
 		targets = []Target{Stack, Kernel}
 	case Stack, Kernel:
@@ -116,17 +120,14 @@ func runOften(ctx context.Context, name string, on Target, opts Options) (res Re
 		return Result{Script: name, Target: on, Status: Broken, Message: err.Error()}, true
 	}
 	if opts.Check {
-		if _, err := Parse(name, src); err != nil {
-			return mistaken(name, on, err), true
-		}
-		return Result{Script: name, Target: on, Status: Read}, true
+		return checkSource(name, src, on, opts.Environment), true
 	}
-	res = runSource(name, src, on)
+	res = runSource(name, src, on, opts.Environment)
 	for n := 2; n <= opts.Repeat; n++ {
 		if ctx.Err() != nil {
 			return res, false
 		}
-		if d := res.differs(runSource(name, src, on)); d != "" {
+		if d := res.differs(runSource(name, src, on, opts.Environment)); d != "" {
 			res.Status = Unstable
 			res.Message = fmt.Sprintf("%s: run %d of %d gave another result than the first: %s", name, n, opts.Repeat, d)
 			return res, true
@@ -162,18 +163,55 @@ func (res Result) differs(other Result) string {
 func mistaken(name string, on Target, err error) Result {
 	res := Result{Script: name, Target: on, Status: Broken, Message: err.Error()}
 	var mistake *Error
+	var refused *refusal
+	if errors.As(err, &refused) {
+		res.Status = Refused
+	}
 	if errors.As(err, &mistake) {
 		res.Line = mistake.Pos.Line
 	}
 	return res
 }
 
-func runSource(name string, src []byte, on Target) Result {
-	s, err := Parse(name, src)
+func runSource(name string, src []byte, on Target, env Environment) Result {
+	s, err := parse(name, src, env.Defines)
 	if err != nil {
 		return mistaken(name, on, err)
 	}
-	return Play(s, on)
+	return s.play(on, env)
+}
+
+// checkSource reads a script, and holds it against a target, or against both when none is given.
+func checkSource(name string, src []byte, on Target, env Environment) Result {
+	s, err := parse(name, src, env.Defines)
+	if err != nil {
+		return mistaken(name, on, err)
+	}
+	if on != "" {
+		if err := s.Check(on, env); err != nil {
+			return mistaken(name, on, err)
+		}
+		return Result{Script: name, Target: on, Status: Read}
+	}
+	anyShell := env
+	anyShell.Shell = true
+	onStack, onKernel := s.Check(Stack, env), s.Check(Kernel, anyShell)
+	if onStack != nil && onKernel != nil {
+		return mistaken(name, on, onKernel)
+	}
+	res := Result{Script: name, Target: on, Status: Read}
+	note := func(where string, err error) {
+		if err != nil {
+			first, _, _ := strings.Cut(err.Error(), "\n")
+			res.Limits = append(res.Limits, where+": "+first)
+		}
+	}
+	note("not on stack", onStack)
+	note("not on kernel", onKernel)
+	if onKernel == nil {
+		note("on kernel with --shell only", s.Check(Kernel, env))
+	}
+	return res
 }
 
 // expand turns paths into the names of scripts, sorted within each path.
@@ -250,7 +288,7 @@ func differences(results []Result) []string {
 // Run runs one script, given as text, against the userspace stack, and fails the test when it does not pass.
 func Run(t testing.TB, script string) {
 	t.Helper()
-	check(t, runSource(t.Name(), []byte(script), Stack))
+	check(t, runSource(t.Name(), []byte(script), Stack, Environment{}))
 }
 
 // Dir runs all scripts of a file system against the userspace stack, each as a parallel subtest. It fails when there are none.
@@ -268,7 +306,7 @@ func Dir(t *testing.T, fsys fs.FS) {
 		}
 		t.Run(strings.TrimSuffix(name, Extension), func(t *testing.T) {
 			t.Parallel()
-			check(t, runSource(name, src, Stack))
+			check(t, runSource(name, src, Stack, Environment{}))
 		})
 		return nil
 	})
