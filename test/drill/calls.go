@@ -659,11 +659,12 @@ func (r *runner) transmit(cl *call, d *descriptor, m writing, a *args) {
 	}
 }
 
-// split cuts bytes into buffers of the given sizes.
+// split cuts bytes into buffers of the given sizes, which lie apart from each other as those of a program do.
 func split(b []byte, sizes []int) [][]byte {
+	const apart = 64
 	var out [][]byte
 	for _, n := range sizes {
-		out = append(out, b[:n:n])
+		out = append(out, append(make([]byte, 0, n+apart), b[:n]...))
 		b = b[n:]
 	}
 	return out

@@ -116,7 +116,11 @@ func (r *runner) run() error {
 	}
 	r.target.begin()
 	for i, e := range r.script.Events {
-		if err := r.event(e, r.next(i)); err != nil {
+		next := r.next(i)
+		if e.Call != nil && e.Call.Name == "socket" {
+			next = nil
+		}
+		if err := r.event(e, next); err != nil {
 			return r.explain(err)
 		}
 	}
@@ -185,9 +189,13 @@ func (r *runner) sockets() string {
 	return strings.Join(lines, "\n")
 }
 
-// next is the first packet that the script expects after event i, or nil.
+// next is the first packet that the script expects after event i, or nil. It is nil, too, when the script opens a socket
+// before: what the connections until then still send is passed over.
 func (r *runner) next(i int) *Event {
 	for _, e := range r.script.Events[i+1:] {
+		if e.Call != nil && e.Call.Name == "socket" {
+			return nil
+		}
 		if e.Packet != nil && e.Packet.Dir == Out {
 			return e
 		}
@@ -434,6 +442,7 @@ func (r *runner) inboundFlow(pk *Packet) *flow {
 // inject sends a packet of the script to the stack.
 func (r *runner) inject(pk *Packet) error {
 	f := r.inboundFlow(pk)
+	f.left = false
 	r.learnUnseen(f)
 	var data []byte
 	switch {
@@ -573,7 +582,10 @@ func (r *runner) expect(e *Event, from, to time.Duration) error {
 // passedOver reports whether a packet belongs to a connection that the script has left: since then it has opened a
 // socket, and it does not name the ports. What it expects is of the newest connection.
 func (r *runner) passedOver(pk *Packet, s *seen) bool {
-	return pk.SrcPort == 0 && s.flow != nil && s.flow.left && s.flow != r.current
+	if pk.SrcPort != 0 || s.flow == nil || !s.flow.left {
+		return false
+	}
+	return s.flow != r.current || r.connecting != nil || pk.TCP != nil && pk.TCP.Flags&packet.SYN != 0
 }
 
 // reset ends what connections are left at the end of a run, so that no call in another thread still waits for one.
@@ -717,7 +729,8 @@ func (r *runner) call(e *Event, due time.Duration) error {
 	if err != nil {
 		return err
 	}
-	c.began, c.due, c.slack = r.target.elapsed(), due, r.slack
+	c.began, c.due = r.target.elapsed(), due
+	c.slack = max(r.slack, time.Duration(r.set.percent/100*float64(due-c.began)))
 	if c.prepare != nil {
 		c.prepare()
 	}

@@ -33,6 +33,7 @@ type kernelTarget struct {
 	mss        int    // of the segments that a longer packet to the system consists of, 0: it is one
 	ipv6       bool
 	buf        []byte
+	lent       [][]byte // what the kernel may still read
 	unmapped   [][]byte // addresses without memory, to give back
 
 	ended   int            // eventfd that tells that a call in another thread has ended
@@ -157,7 +158,9 @@ func (k *kernelTarget) setUp(set settings) error {
 		return err
 	}
 	err = tun.ConfigureHost(deviceName, tun.HostConfig{
-		Addrs: []netip.Prefix{set.local}, MTU: set.mtu, Up: true, Routes: []netip.Prefix{anywhere},
+		Addrs: []netip.Prefix{set.local}, MTU: set.mtu, Up: true,
+		// The route to the peer is one that scripts may change.
+		Routes: []netip.Prefix{anywhere, netip.PrefixFrom(set.remote, set.remote.BitLen())},
 	})
 	if err != nil {
 		return err
@@ -471,6 +474,9 @@ func (k *kernelTarget) connect(fd int, addr netip.AddrPort) error {
 }
 
 func (k *kernelTarget) send(fd int, m outgoing) (int, error) {
+	if m.flags&unix.MSG_ZEROCOPY != 0 {
+		k.lent = append(k.lent, m.buffers...) // the kernel reads them until the peer has acknowledged them
+	}
 	return unix.SendmsgBuffers(fd, m.buffers, nil, sockaddr(m.to), m.flags|unix.MSG_NOSIGNAL)
 }
 
@@ -487,6 +493,9 @@ func (k *kernelTarget) recvmsg(fd int, b []byte, flags int) (n int, all []contro
 	n, oobn, msgFlags, _, err := unix.RecvmsgBuffers(fd, [][]byte{b}, oob, flags)
 	if err != nil {
 		return n, nil, msgFlags, err
+	}
+	if n > len(b) { // x/sys reads a byte where the script asks for none
+		n, msgFlags = len(b), msgFlags|unix.MSG_TRUNC
 	}
 	list, err := unix.ParseSocketControlMessage(oob[:oobn])
 	if err != nil {
