@@ -285,7 +285,7 @@ func (c matrixCase) script(ipVersion string) string {
 	if reason := knownFailures[c.state+"/"+c.event]; reason != "" {
 		fmt.Fprintf(&s, "// expected-fail: %s\n", reason)
 	}
-	fmt.Fprintf(&s, "--ip_version=%s\n", ipVersion)
+	fmt.Fprintf(&s, "--tolerance_percent=0\n--ip_version=%s\n", ipVersion)
 	if !c.noisy {
 		fmt.Fprintf(&s, "--quiet_end=%s\n", quiet)
 	}

@@ -116,6 +116,8 @@ func (k *kernelTarget) begin() {
 	for first := coarse(); coarse() == first; {
 	}
 	k.start = time.Now().Add(tickOffset)
+	for k.elapsed() < 0 {
+	}
 }
 
 // tickOffset is how far into a tick a script starts; a tick has 1 to 10 ms.
@@ -372,13 +374,13 @@ const (
 
 func (k *kernelTarget) inject(data []byte) error {
 	header := make([]byte, vnetLen, vnetLen+len(data))
-	if p, err := packet.Parse(data); err == nil && p.TCP != nil && k.mss > 0 && len(p.Payload) > k.mss {
-		// What a network card would have put together of segments of this size.
+	if p, err := packet.Parse(data); err == nil && p.TCP != nil && k.mss > 0 {
+		// What a network card would have put together of segments of this size. Where the headers end is not said, so that
+		// the kernel takes the memory for it that it takes without a card's help.
 		header[1] = vnetTCPv4
 		if k.ipv6 {
 			header[1] = vnetTCPv6
 		}
-		binary.NativeEndian.PutUint16(header[2:], uint16(len(data)-len(p.Payload)))
 		binary.NativeEndian.PutUint16(header[4:], uint16(k.mss))
 	}
 	_, err := unix.Write(k.dev, append(header, data...))
