@@ -205,10 +205,7 @@ func (a *args) address(i int, def netip.AddrPort) netip.AddrPort {
 		if e.Name == "NULL" {
 			return netip.AddrPort{}
 		}
-		if e.Name == "AF_UNSPEC" { // no address at all, which dissolves a connection
-			if a.r.set.target == Kernel && a.err == nil {
-				a.err = a.r.refuse(e.Pos, "an address of AF_UNSPEC cannot be given to the kernel from here")
-			}
+		if e.Name == "AF_UNSPEC" { // which dissolves a connection
 			return netip.AddrPort{}
 		}
 	case Struct:
@@ -545,6 +542,10 @@ func (r *runner) callWrite(cl *call, a *args) error {
 		m.data = []byte(s.Value)
 	}
 	_, m.null = nullBuffer(cl.spec)
+	if len(a.call.Args) > 4 {
+		id, _ := a.call.Args[4].(Ident)
+		m.unspecified = id.Name == "AF_UNSPEC"
+	}
 	r.transmit(cl, d, m, a)
 	return a.err
 }
@@ -568,6 +569,8 @@ type writing struct {
 	null  bool   // the buffer lies where no memory is
 	flags int
 	to    netip.AddrPort
+
+	unspecified bool // the address is of AF_UNSPEC
 }
 
 // nowhere is a buffer that no memory belongs to.
@@ -637,7 +640,7 @@ func (r *runner) transmit(cl *call, d *descriptor, m writing, a *args) {
 		if d.datagram && d.flow == nil && to.IsValid() {
 			defer r.connectedUDP(d, to)
 		}
-		out := outgoing{buffers: [][]byte{b}, flags: flags, to: r.mapped(to)}
+		out := outgoing{buffers: [][]byte{b}, flags: flags, to: r.mapped(to), unspecified: m.unspecified}
 		if done == 0 && len(m.sizes) > 1 {
 			out.buffers = split(b, m.sizes)
 		}

@@ -326,7 +326,8 @@ func (a *args) controlData(s Struct, c *control) {
 	}
 }
 
-// callOpen is open(PATH, O_RDONLY).
+// callOpen is open(PATH, O_RDONLY) of a file that the script has made with dd. It lies in memory: a script has no way to
+// the files of the machine.
 func (r *runner) callOpen(cl *call, a *args) error {
 	name, ok := a.call.Args[0].(String)
 	if !ok {
@@ -337,7 +338,11 @@ func (r *runner) callOpen(cl *call, a *args) error {
 	}
 	cl.blocks = false
 	cl.attempt = func() (int64, error) {
-		fd, err := r.target.(files).open(name.Value)
+		data, ok := r.files[name.Value]
+		if !ok {
+			return -1, syscall.ENOENT
+		}
+		fd, err := r.target.(files).open(name.Value, data)
 		return int64(fd), err
 	}
 	cl.finish = func(fd int64) { r.open(cl, &descriptor{fd: int(fd), epoll: true}) }
@@ -387,6 +392,9 @@ func (r *runner) callSendfile(cl *call, a *args) error {
 		offset = a.number(l.Items[0])
 	}
 	cl.blocks = false
+	if out.flow != nil {
+		out.flow.foreignData = true
+	}
 	cl.attempt = func() (int64, error) {
 		n, err := r.target.(files).sendfile(out.fd, in.fd, offset, n)
 		return int64(n), err

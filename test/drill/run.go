@@ -48,6 +48,7 @@ type runner struct {
 	queue   []*seen           // packets of the stack that no event has taken yet
 	last    time.Duration     // when the last event was due
 	slack   time.Duration     // by how much the current event may be off
+	files   map[string][]byte // that the script has made, by name
 	counted map[string]uint64 // what nstat has shown
 	sent    bool              // the last event was a packet of the script
 	names   map[string]any    // variables of code blocks
@@ -100,7 +101,7 @@ func (r *runner) refuse(pos Pos, format string, args ...any) error {
 }
 
 func newRunner(s *Script, set settings, t target) *runner {
-	r := &runner{script: s, set: set, target: t, fds: map[int]*descriptor{}, names: map[string]any{}}
+	r := &runner{script: s, set: set, target: t, fds: map[int]*descriptor{}, names: map[string]any{}, files: map[string][]byte{}}
 	for k, v := range infoSymbols {
 		r.names[k] = v
 	}

@@ -201,6 +201,13 @@ func understood(words []string, on Target) error {
 	case "nstat":
 		_, err := nstatFlags(words[1:])
 		return err
+	case "rm":
+		if len(words) > 2 && words[1] == "-f" {
+			return nil
+		}
+	case "dd":
+		_, _, err := ddFlags(words[1:])
+		return err
 	case "sockstat":
 		_, err := sockstatFlags(words[1:])
 		return err
@@ -235,7 +242,7 @@ func understood(words []string, on Target) error {
 			return nil
 		}
 	}
-	const known = "sysctl, set_sysctls.py, files that end in .sh, nstat, sockstat, grep, tc qdisc, ip route|link|…, sysctl_restore, tcpdrop, true, sync"
+	const known = "sysctl, set_sysctls.py, files that end in .sh, nstat, sockstat, grep, dd of zeros, rm -f, tc qdisc, ip route|link|…, sysctl_restore, tcpdrop, true, sync"
 	if on == Kernel {
 		return fmt.Errorf("this command is not run; understood are %s. With --shell a shell runs it, as you, in the script's namespace", known)
 	}

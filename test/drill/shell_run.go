@@ -113,6 +113,17 @@ func (r *runner) stage(words []string, input string) (output string, status int,
 	switch base := path.Base(words[0]); base {
 	case "true", "sync":
 		return "", 0, nil
+	case "rm": // of the files that the script has made; others it does not see
+		for _, name := range words[2:] {
+			delete(r.files, name)
+		}
+		return "", 0, nil
+	case "dd":
+		name, size, err := ddFlags(words[1:])
+		if err == nil {
+			r.files[name] = make([]byte, size)
+		}
+		return "", 0, err
 	case "nstat":
 		f, err := nstatFlags(words[1:])
 		if err != nil {
@@ -143,6 +154,35 @@ func (r *runner) stage(words []string, input string) (output string, status int,
 		}
 		return "", 0, fmt.Errorf("this target runs no programs")
 	}
+}
+
+// ddFlags reads the arguments of a dd that makes a file of zeros.
+func ddFlags(args []string) (name string, size int, err error) {
+	block, count := 512, 1
+	zeros := false
+	for _, a := range args {
+		key, value, _ := strings.Cut(a, "=")
+		switch key {
+		case "bs":
+			block, err = strconv.Atoi(value)
+		case "count":
+			count, err = strconv.Atoi(value)
+		case "of":
+			name = value
+		case "if":
+			zeros = value == "/dev/zero"
+		case "status":
+		default:
+			err = fmt.Errorf("it is not understood here")
+		}
+		if err != nil {
+			return "", 0, fmt.Errorf("dd %s: %v", a, err)
+		}
+	}
+	if !zeros || name == "" || block < 0 || count < 0 || block > maxBuffer || count > maxBuffer || block*count > maxBuffer {
+		return "", 0, fmt.Errorf("dd is understood only as a way to make a file of at most %d zeros: bs=, count=, if=/dev/zero, of=", maxBuffer)
+	}
+	return name, block * count, nil
 }
 
 // nstatOptions are the flags of nstat that scripts use.

@@ -18,7 +18,8 @@ type sockets interface {
 	bind(fd int, addr netip.AddrPort) error
 	listen(fd, backlog int) error
 	accept(fd, flags int) (int, netip.AddrPort, error)
-	connect(fd int, addr netip.AddrPort) error // EINPROGRESS when it has begun
+	// connect gives EINPROGRESS when it has begun. An invalid address is one of AF_UNSPEC.
+	connect(fd int, addr netip.AddrPort) error
 	// send sends buffers as one message.
 	send(fd int, m outgoing) (int, error)
 	recv(fd int, b []byte, flags int) (n int, from netip.AddrPort, err error)
@@ -43,6 +44,8 @@ type outgoing struct {
 	buffers [][]byte
 	flags   int
 	to      netip.AddrPort // invalid: the peer
+	// unspecified is an address of AF_UNSPEC.
+	unspecified bool
 }
 
 // joined are all bytes of the message.
@@ -61,7 +64,8 @@ type controls interface {
 
 // files is a system whose sockets lie among the files of an operating system.
 type files interface {
-	open(path string) (int, error)
+	// open opens a file of the script to be read.
+	open(path string, data []byte) (int, error)
 	pipe() (r, w int, err error)
 	splice(in, out, n, flags int) (int, error)
 	// sendfile sends n bytes of a file from an offset on, or from where it stands if that is negative.

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"reflect"
 	"runtime"
 	"strconv"
@@ -42,6 +43,9 @@ type kernelTarget struct {
 
 // kernelPoll is how often calls that block are tried again.
 const kernelPoll = 500 * time.Microsecond
+
+// wakeUp is more than a thread of real-time priority takes to run again once its time has come.
+const wakeUp = 100 * time.Microsecond
 
 // kernelDefaults are the settings that public scripts make before all else, so that the namespace's own do not matter.
 // Those that this kernel does not have, or does not let a namespace change, are passed over.
@@ -81,11 +85,10 @@ func onKernelThread(f func()) {
 	<-done
 }
 
-// realTime gives the calling thread the least real-time priority, and none to what it starts.
+// realTime gives the calling thread the least real-time priority, and with it the programs that scripts run. Threads of
+// Go's runtime are not started from a locked thread, and so do not get it.
 func realTime() {
-	_ = unix.SchedSetAttr(0, &unix.SchedAttr{
-		Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Flags: unix.SCHED_FLAG_RESET_ON_FORK, Priority: 1,
-	}, 0) // without the right to it the script runs as it can
+	_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: 1}, 0) // without the right to it the script runs as it can
 }
 
 // newKernelTarget makes the namespace, in the calling thread. It needs root, or CAP_NET_ADMIN and CAP_SYS_ADMIN.
@@ -412,7 +415,8 @@ func (k *kernelTarget) advance(until time.Duration, stop func() bool) bool {
 		if left <= 0 {
 			return false
 		}
-		wait := unix.NsecToTimespec(min(left, kernelPoll).Nanoseconds())
+		// To the very moment it is not slept, since to wake up takes some time itself.
+		wait := unix.NsecToTimespec(max(0, min(left-wakeUp, kernelPoll)).Nanoseconds())
 		fds := []unix.PollFd{{Fd: int32(k.dev), Events: unix.POLLIN}, {Fd: int32(k.ended), Events: unix.POLLIN}}
 		_, _ = unix.Ppoll(fds, &wait, nil) // an interrupted wait ends early, which does no harm
 		if fds[1].Revents != 0 {
@@ -472,10 +476,37 @@ func (k *kernelTarget) accept(fd, flags int) (int, netip.AddrPort, error) {
 }
 
 func (k *kernelTarget) connect(fd int, addr netip.AddrPort) error {
+	if !addr.IsValid() {
+		_, err := k.unspecified(unix.SYS_CONNECT, uintptr(fd))
+		return err
+	}
 	return unix.Connect(fd, sockaddr(addr))
 }
 
+// unspecified makes a call with an address of AF_UNSPEC, which x/sys has no type for: the family is 0, as is all of the
+// address. The arguments before the address are given.
+func (k *kernelTarget) unspecified(call uintptr, args ...uintptr) (int, error) {
+	const size = unix.SizeofSockaddrInet4
+	zeros, err := unix.Mmap(-1, 0, size, unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_ANON) // memory that stays where it is
+	if err != nil {
+		return -1, err
+	}
+	k.unmapped = append(k.unmapped, zeros)
+	var a [6]uintptr
+	n := copy(a[:], args)
+	a[n], a[n+1] = reflect.ValueOf(zeros).Pointer(), size
+	r, _, errno := unix.Syscall6(call, a[0], a[1], a[2], a[3], a[4], a[5])
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(r), nil
+}
+
 func (k *kernelTarget) send(fd int, m outgoing) (int, error) {
+	if m.unspecified {
+		// Without data: what it is for, a Fast Open, the kernel refuses before it looks at any.
+		return k.unspecified(unix.SYS_SENDTO, uintptr(fd), 0, 0, uintptr(m.flags|unix.MSG_NOSIGNAL))
+	}
 	if m.flags&unix.MSG_ZEROCOPY != 0 {
 		k.lent = append(k.lent, m.buffers...) // the kernel reads them until the peer has acknowledged them
 	}
@@ -526,11 +557,13 @@ func (k *kernelTarget) recvmsg(fd int, b []byte, flags int) (n int, all []contro
 // track notes an fd to close at the end.
 func (k *kernelTarget) track(fd int) { k.fds[fd] = true }
 
-func (k *kernelTarget) open(path string) (int, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err == nil {
-		k.track(fd)
+func (k *kernelTarget) open(path string, data []byte) (int, error) {
+	fd, err := unix.MemfdCreate(filepath.Base(path), unix.MFD_CLOEXEC)
+	if err != nil {
+		return -1, err
 	}
+	k.track(fd)
+	_, err = unix.Pwrite(fd, data, 0)
 	return fd, err
 }
 
