@@ -380,6 +380,10 @@ func (r *runner) callSplice(cl *call, a *args) error {
 		n, err := r.target.(files).splice(in.fd, out.fd, n, flags)
 		return int64(n), err
 	}
+	cl.finish = func(n int64) { in.read += uint32(n) }
+	if out.flow != nil {
+		out.flow.foreignData = true
+	}
 	cl.blocks = false
 	return a.err
 }

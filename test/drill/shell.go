@@ -81,7 +81,7 @@ func (b *shellReader) read(text string) error {
 		}
 		if len(stages) > 0 {
 			c.text = pipelineText(stages)
-			c.pos = b.script.commandPos(b.sh, stages[0][0])
+			c.pos = b.script.commandPos(b.sh, stages[0])
 			c.stages = stages
 			if err := b.understand(&c); err != nil {
 				return err
@@ -109,7 +109,7 @@ func (b *shellReader) read(text string) error {
 func (b *shellReader) refuse(line, format string, args ...any) error {
 	line = strings.TrimSpace(line)
 	if w := strings.Fields(line); len(w) > 0 {
-		c := command{script: b.script, pos: b.script.commandPos(b.sh, w[0]), text: line}
+		c := command{script: b.script, pos: b.script.commandPos(b.sh, w), text: line}
 		if b.file != "" {
 			return c.refuse("in %s: %s", b.file, fmt.Sprintf(format, args...))
 		}
@@ -249,18 +249,45 @@ func understood(words []string, on Target) error {
 	return fmt.Errorf("this command is not run; understood are %s", known)
 }
 
-// commandPos is where in a backquoted text a command stands that begins with the given word.
-func (s *Script) commandPos(sh *Shell, word string) Pos {
+// commandPos is where in a backquoted text a command stands: on a line with its first word, and with its last one if
+// there is such a line.
+func (s *Script) commandPos(sh *Shell, words []string) Pos {
+	found := sh.Pos
 	for n := range strings.Count(sh.Text, "\n") + 1 {
 		line, from := s.line(sh.Pos.Line+n), 0
 		if n == 0 {
 			from = sh.Pos.Col // behind the backquote
 		}
-		if i := strings.Index(line[min(from, len(line)):], word); i >= 0 {
-			return Pos{Line: sh.Pos.Line + n, Col: from + i + 1}
+		line = line[min(from, len(line)):]
+		i := indexWord(line, words[0])
+		if i < 0 {
+			continue
+		}
+		at := Pos{Line: sh.Pos.Line + n, Col: from + i + 1}
+		if strings.Contains(line[i:], words[len(words)-1]) {
+			return at
+		}
+		if found == sh.Pos {
+			found = at
 		}
 	}
-	return sh.Pos
+	return found
+}
+
+// indexWord is where in a line a word stands by itself, -1 if nowhere.
+func indexWord(line, word string) int {
+	for from := 0; ; {
+		i := strings.Index(line[from:], word)
+		if i < 0 {
+			return -1
+		}
+		i += from
+		end := i + len(word)
+		if (i == 0 || !isWord(line[i-1])) && (end == len(line) || !isWord(line[end])) {
+			return i
+		}
+		from = end
+	}
 }
 
 // shellToken is a word, or an operator: | ; && || or the name of a file that output goes to.

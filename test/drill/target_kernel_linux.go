@@ -31,6 +31,7 @@ type kernelTarget struct {
 	fds   map[int]bool // fds to close
 
 	congestion string // algorithm of new sockets
+	fixed      bool   // scripts do not change it
 	mss        int    // of the segments that a longer packet to the system consists of, 0: it is one
 	ipv6       bool
 	buf        []byte
@@ -94,9 +95,7 @@ func realTime() {
 // newKernelTarget makes the namespace, in the calling thread. It needs root, or CAP_NET_ADMIN and CAP_SYS_ADMIN.
 func newKernelTarget(set settings) (target, error) {
 	k := &kernelTarget{dev: -1, ended: -1, fds: map[int]bool{}, buf: make([]byte, maxFrame), mss: set.mss, ipv6: set.remote.Is6()}
-	if k.congestion = set.congestion; k.congestion == "" {
-		k.congestion = "cubic"
-	}
+	k.congestion, k.fixed = set.congestion, set.congestion != ""
 	if err := k.setUp(set); err != nil {
 		k.stop()
 		return nil, err
@@ -222,7 +221,9 @@ func (k *kernelTarget) awaitReady(set settings) error {
 // namespace may refuse it.
 func (k *kernelTarget) setSysctl(s sysctl) error {
 	if s.path == "net/ipv4/tcp_congestion_control" {
-		k.congestion = s.value
+		if !k.fixed {
+			k.congestion = s.value
+		}
 		return nil
 	}
 	if err := os.WriteFile("/proc/sys/"+s.path, []byte(s.value), 0); err != nil {
