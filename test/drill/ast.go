@@ -94,6 +94,7 @@ type IPInfo struct {
 	FlowLabel *uint32
 	BadIPSum  bool // spoil the IPv4 header checksum
 	BadSum    bool // spoil the transport checksum
+	NoSum     bool // leave the transport checksum zero
 	// Frag sends only these bytes of what follows the IP header, as a fragment: "frag FROM:TO", TO alone cut short.
 	// Packets of one script with it belong to one datagram unless "id N" says otherwise.
 	Frag *FragSpec

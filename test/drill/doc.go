@@ -25,7 +25,7 @@
 // Linux's own segments are cut only on their way out. A script that says --quiet_end=SECONDS also fails when the stack
 // sends anything after the last event, and with --ignore_push PSH is not compared. The comment "expected-fail: REASON"
 // marks a script that is known to fail; it fails the run when it passes. Ports before the flags ("33000 > 8080 S 0:0(0)") are those on the wire, and so tell
-// connections apart. In brackets before the flags, badsum and badipsum spoil a checksum, "frag FROM:TO" sends a
+// connections apart. In brackets before the flags, badsum and badipsum spoil a checksum, nosum leaves it out, "frag FROM:TO" sends a
 // part of the packet as a fragment, "proto N" gives another protocol number, and "hopopt 0xBYTES" an IPv6 hop-by-hop
 // option. An option of TCP without a name is written unknown-KIND 0xDATA. An expected packet may have "*" for its sequence
 // numbers.

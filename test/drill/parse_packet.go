@@ -126,6 +126,8 @@ func (p *parser) ipInfo(ip *IPInfo, end string) {
 			ip.BadIPSum = true
 		case "badsum":
 			ip.BadSum = true
+		case "nosum":
+			ip.NoSum = true
 		case "frag":
 			ip.Frag = p.fragment()
 		case "id":
@@ -139,7 +141,7 @@ func (p *parser) ipInfo(ip *IPInfo, end string) {
 			}
 			ip.HopOpt = p.hexBlob()
 		default:
-			p.fail(pos, "%q is no field of the IP header that a script can set: noecn, ect0, ect1, ect01, ce, tos, ttl, flowlabel, id, frag, proto, hopopt, badipsum, badsum", w)
+			p.fail(pos, "%q is no field of the IP header that a script can set: noecn, ect0, ect1, ect01, ce, tos, ttl, flowlabel, id, frag, proto, hopopt, badipsum, badsum, nosum", w)
 		}
 		if p.accept(end) {
 			return

@@ -128,7 +128,11 @@ func (res *Result) play(s *Script, env Environment, explain bool) error {
 	var err error
 	switch res.Target {
 	case Stack:
-		t, err = newStackTarget(set)
+		var on *stackTarget
+		if on, err = newStackTarget(set); err == nil && env.Between != nil {
+			on.between = env.Between()
+		}
+		t = on
 	case Kernel:
 		set.tolerance = max(set.tolerance, kernelTolerance)
 		t, err = newKernelTarget(set)

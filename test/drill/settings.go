@@ -80,6 +80,9 @@ type Environment struct {
 	// Shell lets the lines of a script that the runner does not understand run in a shell, as the user that runs this
 	// program, in the script's directory. Only the kernel target does; it runs them in its network namespace.
 	Shell bool
+	// Between stands between a script and the userspace stack, for tests of scripts: it is called once for each run, and
+	// what it returns is given each packet on its way and returns what goes on instead. The slice is its to change. Nil: nothing.
+	Between func() func(dir Direction, packet []byte) [][]byte
 }
 
 // configure reads the header options and, for the stack, the settings that shell lines before the first event make.

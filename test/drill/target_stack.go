@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -16,8 +17,11 @@ import (
 // stackTarget is the userspace stack on a wire in memory, in virtual time.
 type stackTarget struct {
 	*Wire
-	s     *stack.Stack
-	sys   *stack.Sys
+	s       *stack.Stack
+	sys     *stack.Sys
+	between func(Direction, []byte) [][]byte // nil: nothing
+	changed []Frame                          // what it made of the packets that the stack has sent
+
 	trail *stack.Subscription // nil unless decisions are asked for
 }
 
@@ -94,11 +98,33 @@ func (t *stackTarget) decisions() string {
 func (t *stackTarget) elapsed() time.Duration { return t.clock.Elapsed() }
 
 func (t *stackTarget) inject(data []byte) error {
-	t.Inject(data)
+	if t.between == nil {
+		t.Inject(data)
+		return nil
+	}
+	for _, b := range t.between(In, bytes.Clone(data)) {
+		t.Inject(b)
+	}
 	return nil
 }
 
-func (t *stackTarget) sent() (Frame, bool) { return t.Sent() }
+func (t *stackTarget) sent() (Frame, bool) {
+	if t.between == nil {
+		return t.Sent()
+	}
+	for len(t.changed) == 0 {
+		f, ok := t.Sent()
+		if !ok {
+			return Frame{}, false
+		}
+		for _, b := range t.between(Out, f.Data) {
+			t.changed = append(t.changed, Frame{At: f.At, Data: b})
+		}
+	}
+	f := t.changed[0]
+	t.changed = t.changed[1:]
+	return f, true
+}
 
 func (t *stackTarget) advance(until time.Duration, stop func() bool) bool {
 	return t.advanceTo(until, stop)
