@@ -33,8 +33,13 @@ type conn struct {
 	moved    chan struct{} // closed when deadline has changed
 }
 
-// Unwrap lets the relay see what the connection is.
-func (c *conn) Unwrap() relay.Conn { return c.Conn }
+// Unwrap lets the relay see what the connection is, while its end is its own.
+func (c *conn) Unwrap() relay.Conn {
+	if c.isEnded() {
+		return struct{ relay.Conn }{c.Conn}
+	}
+	return c.Conn
+}
 
 func newConn(p *entry, stream string, under relay.Conn) *conn {
 	c := &conn{Conn: under, p: p, stream: stream, drawn: map[*toxic]bool{}, timers: map[*toxic]*time.Timer{}, closed: make(chan struct{}), moved: make(chan struct{})}

@@ -349,7 +349,8 @@ func TestToxics(t *testing.T) {
 				t.Errorf("got %q", b)
 			}
 			// What was on its way arrives, and no more: the connection is over by then.
-			until(t, func() bool { return h.passed("one").Conns == 0 })
+			c.Close()
+			until(t, func() bool { st := h.passed("one"); return st.ConnsAll > before.ConnsAll && st.Conns == 0 })
 			if n := h.passed("one").Out.Bytes - before.Out.Bytes; stream == "upstream" && n != 10 {
 				t.Errorf("%d bytes went to the server", n)
 			}
