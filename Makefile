@@ -42,6 +42,10 @@ fuzz: ## each fuzz target for FUZZTIME (30s)
 conformance: ## the RFC conformance table, measured: netstack and (as root) Linux
 	$(GO) test -count=1 -run '^TestTable$$' ./test/conformance -update
 
+.PHONY: mutants
+mutants: ## stacks that break a rule each: some script must find every one (under 10 minutes)
+	$(GO) test -count=1 -timeout 20m -run '^TestMutants$$' ./test/conformance -mutants
+
 .PHONY: bench
 bench: ## the full side-by-side benchmark (root; 22 minutes)
 	$(GO) run ./test/bench -json test/bench/results/full.json -svg test/bench/results/full.svg

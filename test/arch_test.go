@@ -8,7 +8,6 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path"
 	"slices"
 	"strconv"
@@ -264,22 +263,5 @@ func TestJudge(t *testing.T) {
 		if why := judge(tt.file, tt.imports); (why == "") != tt.ok {
 			t.Errorf("%s imports %s: judged %q, want it allowed: %v", tt.file, tt.imports, why, tt.ok)
 		}
-	}
-}
-
-// TestCrossVet type-checks and vets every package, with its tests, as on other systems.
-func TestCrossVet(t *testing.T) {
-	if testing.Short() {
-		t.Skip("vets everything three times; run without -short")
-	}
-	for _, goos := range []string{"linux", "darwin", "windows"} {
-		t.Run(goos, func(t *testing.T) {
-			cmd := exec.Command("go", "vet", "./...")
-			cmd.Dir = ".."
-			cmd.Env = append(os.Environ(), "GOOS="+goos, "CGO_ENABLED=0")
-			if out, err := cmd.CombinedOutput(); err != nil {
-				t.Errorf("GOOS=%s go vet ./...: %v\n%s", goos, err, out)
-			}
-		})
 	}
 }

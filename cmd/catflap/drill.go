@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -13,7 +14,8 @@ import (
 func newDrill(e *env) *cobra.Command {
 	var o drill.Options
 	var target, junit, capture string
-	var all bool
+	var all, suite bool
+	var defines []string
 	c := &cobra.Command{
 		Use:   "drill [flags] FILE.pkt...",
 		Short: "Run packetdrill scripts against the userspace stack, on virtual time",
@@ -21,12 +23,15 @@ func newDrill(e *env) *cobra.Command {
 in virtual time, so that a minute takes milliseconds and the result is always the same. An argument is
 a script, a directory, a glob pattern, or DIR/... for all below a directory. With --target kernel the
 same scripts run against Linux's own TCP, in real time, as root; with --target both, what differs is listed.
---check only reads the scripts. --repeat runs each again and again, and fails where two runs differ in anything.
+--check only reads the scripts, and says what a run would refuse and why: with --target on that target, else on either. -D
+gives a name that scripts leave to whoever runs them a meaning, as packetdrill's does. --suite adds a table by folder.
+--repeat runs each again and again, and fails where two runs differ in anything.
 The exit status is 1 if a script failed.`,
 		Example: `  catflap drill handshake.pkt
   catflap drill -v test/conformance/...
   catflap drill --repeat 1000 test/conformance/...
-  catflap drill --target both -w run.pcapng close.pkt`,
+  catflap drill --target both -w run.pcapng close.pkt
+  catflap drill --target kernel --congestion cubic --suite -D CODE=host_unreachable gtests/net/tcp`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return &remedy.UsageError{Msg: "drill: no script named", Remedy: "for example: catflap drill FILE.pkt"}
@@ -47,8 +52,16 @@ The exit status is 1 if a script failed.`,
 				return remedy.Usagef("drill: --repeat %d: want 1 or more", o.Repeat)
 			case o.Repeat > 1 && o.Target != drill.Stack:
 				return remedy.Usagef("drill: --repeat with --target %s: only the stack, whose time is virtual, gives the same result each time", target)
+			case o.Shell && o.Target == drill.Stack:
+				return remedy.Usagef("drill: --shell runs what scripts say in the kernel target's namespace: add --target kernel")
 			case o.Check && (o.Repeat > 1 || capture != ""):
 				return remedy.Usagef("drill: --check runs nothing: leave out --repeat and --write")
+			}
+			if o.Check && !c.Flags().Changed("target") {
+				o.Target = ""
+			}
+			if o.Defines, err = parseDefines(defines); err != nil {
+				return err
 			}
 			o.Paths = args
 			if capture != "" {
@@ -73,6 +86,9 @@ The exit status is 1 if a script failed.`,
 			} else {
 				err = report.WriteText(e.stdout, all || e.verbose)
 			}
+			if err == nil && suite && !e.json {
+				err = report.WriteSuite(e.stdout)
+			}
 			if err != nil {
 				return err
 			}
@@ -87,10 +103,27 @@ The exit status is 1 if a script failed.`,
 	f.IntVar(&o.Parallel, "parallel", 0, "`NUMBER` of scripts at once (default: one for each processor)")
 	f.IntVar(&o.Repeat, "repeat", 1, "run each script `TIMES`, and fail where two runs differ")
 	f.BoolVar(&o.Check, "check", false, "only read the scripts, and say what is wrong with them")
+	f.StringArrayVarP(&defines, "define", "D", nil, "give a name in the scripts a meaning: `NAME=VALUE`, again for more names")
+	f.StringVar(&o.Congestion, "congestion", "", "congestion control algorithm of each socket, whatever the scripts set: `NAME`")
+	f.BoolVar(&o.Shell, "shell", false, "with --target kernel, let a shell run lines of scripts that are not understood, as you: only for scripts that you trust")
+	f.BoolVar(&suite, "suite", false, "print a table by folder, too")
 	f.StringVarP(&capture, "write", "w", "", "write the packets of all scripts to `FILE`, as pcapng")
 	f.StringVar(&junit, "junit", "", "write a report for a CI system to `FILE`, as JUnit XML")
 	f.BoolVarP(&all, "all", "a", false, "print a line for scripts that pass, too")
 	return c
+}
+
+// parseDefines reads NAME=VALUE; quotes around a value are packetdrill's way to say that it is text.
+func parseDefines(list []string) (map[string]string, error) {
+	defines := map[string]string{}
+	for _, d := range list {
+		name, value, ok := strings.Cut(d, "=")
+		if !ok || name == "" {
+			return nil, remedy.Usagef("drill: -D %s: want NAME=VALUE", d)
+		}
+		defines[name] = strings.Trim(value, `"`)
+	}
+	return defines, nil
 }
 
 // first returns the first error of errs that is not nil.

@@ -119,7 +119,7 @@ func table(all []row, linux string) string {
 	var s strings.Builder
 	s.WriteString("# What netstack and Linux do, measured\n\n")
 	s.WriteString("Written by `make conformance`; do not edit. ✓: does what the RFC says. ✗: does not. ·: not measured. ")
-	s.WriteString("The scripts are beside this file; `catflap drill FILE` runs one, and `--target both` compares with Linux. ")
+	s.WriteString("A level is the RFC's; CUSTOM is what no RFC asks for and Linux does. The scripts are beside this file; `catflap drill FILE` runs one, and `--target both` compares with Linux. ")
 	s.WriteString("Cases that need two links, thousands of packets or arithmetic are in Go; `go test` runs them, on netstack only.\n\n")
 	stackOK, kernelOK, inGo := 0, 0, 0
 	for _, r := range all {

@@ -15,7 +15,8 @@ type Script struct {
 	Events  []*Event
 	Cleanup []*Shell
 
-	source []string // lines
+	source  []string          // lines
+	defines map[string]string // given with -D; values without quotes
 }
 
 // Pos is a place in a script, counted from 1. Col counts bytes.
@@ -93,6 +94,7 @@ type IPInfo struct {
 	FlowLabel *uint32
 	BadIPSum  bool // spoil the IPv4 header checksum
 	BadSum    bool // spoil the transport checksum
+	NoSum     bool // leave the transport checksum zero
 	// Frag sends only these bytes of what follows the IP header, as a fragment: "frag FROM:TO", TO alone cut short.
 	// Packets of one script with it belong to one datagram unless "id N" says otherwise.
 	Frag *FragSpec
@@ -101,13 +103,19 @@ type IPInfo struct {
 	Proto *uint8
 	// HopOpt are the bytes of an option in an IPv6 hop-by-hop header: type, length and data.
 	HopOpt []byte
+	// Encap are the ports of a UDP header around the segment ("/udp(9811 > 1)" after it): TCP in UDP, as FreeBSD has it.
+	Encap *EncapSpec
 }
+
+// EncapSpec are the ports of a UDP header that a TCP segment travels in.
+type EncapSpec struct{ SrcPort, DstPort uint16 }
 
 // FragSpec is the piece of a datagram that a fragment carries, in bytes.
 type FragSpec struct{ From, To int }
 
 // TCPSpec is a TCP segment as a script writes it: "P. 1:101(100) ack 1 win 257 <nop,nop,TS val 1 ecr 2>".
 type TCPSpec struct {
+	// Flags as on the wire; a digit, the ACE counter of AccECN (RFC 9768 section 3.1.1), is AE, CWR and ECE together.
 	Flags      packet.Flags
 	Seq        uint32
 	Len        int // bytes of payload
@@ -116,7 +124,9 @@ type TCPSpec struct {
 	Urg        *uint16
 	Options    []TCPOption
 	AnyOptions bool // <...>
-	AnySeq     bool // "*" in place of START:END(LENGTH), in a packet that the stack sends
+	AnySeq     bool // "*" or "...(0)" in place of START:END(LENGTH), in a packet that the stack sends
+	// AbsSeq is "!" after START:END(LENGTH): the sequence number is the one on the wire.
+	AbsSeq bool
 }
 
 // TCPOption is one option between angle brackets.
@@ -146,10 +156,11 @@ type ICMPSpec struct {
 
 // Quote is the packet that an ICMP error quotes: [SEQ:END(LEN)], [udp (LEN)] or [raw (LEN)].
 type Quote struct {
-	UDP bool
-	Raw bool
-	Seq uint32
-	Len int
+	UDP   bool
+	Raw   bool
+	Encap *EncapSpec // the segment is in UDP
+	Seq   uint32
+	Len   int
 }
 
 // Call is a socket call with the result that the script expects.

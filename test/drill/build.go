@@ -33,6 +33,9 @@ func (h ipHeader) ip(transport []byte, sumAt int) []byte {
 	if sum == 0 && h.proto == packet.ProtoUDP {
 		sum = 0xffff // RFC 768: zero means that there is none
 	}
+	if h.info.NoSum {
+		sum = 0
+	}
 	if h.info.BadSum {
 		sum ^= 0x5555
 	}

@@ -28,8 +28,13 @@ type call struct {
 	spec    *Call
 	began   time.Duration
 	due     time.Duration // when it should return
+	slack   time.Duration // by how much it may be off
 	blocks  bool          // it may wait: the socket is blocking
+	polled  bool          // it waits for events, which are asked for again and again
+	real    bool          // it runs in a thread of its own, and blocks there as the system's call does
 	timeout time.Duration // after which a wait for events ends; 0 or less: none
+	// prepare is run once, before the first attempt; nil when there is nothing to prepare.
+	prepare func()
 	attempt func() (int64, error)
 	// verify looks at what a successful call wrote into its arguments; nil when there is nothing to look at.
 	verify func() error
@@ -38,7 +43,8 @@ type call struct {
 }
 
 // begin prepares a call: it reads the arguments, and mistakes in them are errors of the script.
-func (r *runner) begin(c *Call) (*call, error) {
+// wait is that the script gives it an end time.
+func (r *runner) begin(c *Call, wait bool) (*call, error) {
 	h, ok := handlers[c.Name]
 	if !ok {
 		return nil, r.refuse(c.Pos, "the call %s is not supported%s (supported: %s)", c.Name, didYouMean(c.Name, handlerNames()), strings.Join(handlerNames(), ", "))
@@ -46,20 +52,38 @@ func (r *runner) begin(c *Call) (*call, error) {
 	if len(c.Args) < h.min || len(c.Args) > h.max {
 		return nil, r.script.errorf(c.Pos, "%s takes %s, not %d", c.Name, h.count(), len(c.Args))
 	}
-	if buffer, ok := nullBuffer(c); ok {
-		return nil, r.refuse(buffer, "a NULL buffer is not supported: there is no memory here that %s could fail to reach", c.Name)
+	if r.set.target == Stack {
+		if buffer, ok := nullBuffer(c); ok {
+			return nil, r.refuse(buffer, "a NULL buffer is not supported: there is no memory here that %s could fail to reach", c.Name)
+		}
+		if kernelOnly[c.Name] {
+			return nil, r.refuse(c.Pos, "the userspace stack has no %s: only --target kernel", c.Name)
+		}
 	}
-	cl := &call{spec: c, blocks: true}
+	threads, ok := r.target.(blocker)
+	cl := &call{spec: c, blocks: true, real: ok && wait}
 	if err := h.begin(r, cl, &args{r: r, call: c}); err != nil {
 		return nil, err
 	}
+	if cl.timeout != 0 || cl.polled {
+		cl.real = false // waits for events by asking for them again and again
+	}
+	if cl.real {
+		cl.attempt = threads.background(cl.attempt)
+	}
 	return cl, nil
 }
+
+// kernelOnly are calls that only the kernel target has.
+var kernelOnly = map[string]bool{"open": true, "pipe": true, "splice": true, "sendfile": true}
 
 // nullBuffer finds a buffer of NULL among the arguments of a call that would touch it.
 func nullBuffer(c *Call) (Pos, bool) {
 	switch c.Name {
 	case "read", "recv", "recvfrom", "write", "send", "sendto":
+		if len(c.Args) < 3 {
+			break
+		}
 		id, null := c.Args[1].(Ident)
 		if n, ok := c.Args[2].(Int); null && id.Name == "NULL" && !(ok && n.Value == 0) {
 			return id.Pos, true
@@ -116,12 +140,15 @@ func (a *args) number(e Expr) int64 {
 }
 
 func (a *args) symbol(e Ident) int64 {
-	if def, ok := a.r.set.defines[e.Name]; ok {
-		x, err := parseNumber(def)
-		if err != nil {
-			a.fail(e.Pos, "%s is defined as %q, which is no number", e.Name, def)
+	if def, ok := a.r.script.define(e.Name); ok {
+		if x, err := parseNumber(def); err == nil {
+			return x
 		}
-		return x
+		v, ok := symbols[def]
+		if !ok {
+			a.fail(e.Pos, "%s is defined as %q, which is no number and no symbol", e.Name, def)
+		}
+		return v
 	}
 	switch e.Name { // what public scripts leave to their runner
 	case "CMSG_LEVEL_IP":
@@ -176,6 +203,9 @@ func (a *args) address(i int, def netip.AddrPort) netip.AddrPort {
 		return def
 	case Ident:
 		if e.Name == "NULL" {
+			return netip.AddrPort{}
+		}
+		if e.Name == "AF_UNSPEC" { // which dissolves a connection
 			return netip.AddrPort{}
 		}
 	case Struct:
@@ -261,6 +291,10 @@ func init() {
 		"epoll_create1": {1, 1, (*runner).callEpollCreate},
 		"epoll_ctl":     {4, 4, (*runner).callEpollCtl},
 		"epoll_wait":    {4, 4, (*runner).callEpollWait},
+		"open":          {2, 3, (*runner).callOpen},
+		"pipe":          {1, 1, (*runner).callPipe},
+		"splice":        {6, 6, (*runner).callSplice},
+		"sendfile":      {4, 4, (*runner).callSendfile},
 	}
 }
 
@@ -275,10 +309,13 @@ func (r *runner) callSocket(cl *call, a *args) error {
 	typ, proto := a.num(1), a.num(2)
 	cl.blocks = false
 	cl.attempt = func() (int64, error) {
-		fd, err := r.target.socket(domain, typ&^int(symbols["SOCK_NONBLOCK"]|symbols["SOCK_CLOEXEC"]), proto)
+		fd, err := r.target.socket(domain, typ, proto)
 		return int64(fd), err
 	}
 	cl.finish = func(fd int64) {
+		for _, f := range r.flows {
+			f.left = true
+		}
 		r.open(cl, &descriptor{
 			fd: int(fd), datagram: typ&0xf == int(symbols["SOCK_DGRAM"]), nonblock: typ&int(symbols["SOCK_NONBLOCK"]) != 0,
 		})
@@ -333,7 +370,12 @@ func (r *runner) callAccept(cl *call, a *args) error {
 	cl.blocks = !d.nonblock
 	var peer netip.AddrPort
 	cl.attempt = func() (int64, error) {
-		fd, p, err := r.target.accept(d.fd)
+		if !cl.real && cl.blocks {
+			if ev, err := r.target.poll(d.fd, int(symbols["POLLIN"])); err == nil && ev == 0 {
+				return 0, syscall.EAGAIN
+			}
+		}
+		fd, p, err := r.target.accept(d.fd, flags)
 		peer = p
 		return int64(fd), err
 	}
@@ -353,19 +395,24 @@ func (r *runner) callAccept(cl *call, a *args) error {
 
 func (r *runner) callConnect(cl *call, a *args) error {
 	d := a.descriptor(0)
-	to := a.address(1, netip.AddrPortFrom(r.set.remote, defaultPort))
+	to := a.address(1, netip.AddrPortFrom(r.set.remote, r.set.connect))
 	cl.blocks = !d.nonblock
+	if _, ok := r.target.(blocker); ok && cl.blocks && !d.datagram {
+		cl.real = true
+	}
 	begun := false
+	cl.prepare = func() { r.connects(d, to) }
+	cl.finish = func(int64) {
+		if d.datagram {
+			r.connectedUDP(d, to)
+		}
+	}
 	cl.attempt = func() (int64, error) {
 		if !begun {
 			begun = true
-			r.subject = d
-			if !d.datagram {
-				r.connecting = &connecting{d: d, remote: to}
-			}
 			err := r.target.connect(d.fd, r.mapped(to))
-			if d.datagram && err == nil {
-				r.connectedUDP(d, to)
+			if cl.real {
+				return 0, err
 			}
 			if err == syscall.EINPROGRESS && cl.blocks {
 				err = syscall.EAGAIN
@@ -383,6 +430,14 @@ func (r *runner) callConnect(cl *call, a *args) error {
 		return 0, err
 	}
 	return a.err
+}
+
+// connects notes that a socket is about to connect, so that its SYN is known when it comes.
+func (r *runner) connects(d *descriptor, to netip.AddrPort) {
+	r.subject = d
+	if !d.datagram {
+		r.connecting = &connecting{d: d, remote: to}
+	}
 }
 
 // connectedUDP sets the flow of a datagram socket that has been connected.
@@ -431,8 +486,15 @@ func (r *runner) receive(cl *call, d *descriptor, n, flags int, a *args) *[]byte
 	}
 	dontwait := flags&int(symbols["MSG_DONTWAIT"]) != 0
 	peek := flags&int(symbols["MSG_PEEK"]) != 0
-	cl.blocks = !d.nonblock && !dontwait
+	errors := flags&int(symbols["MSG_ERRQUEUE"]) != 0 // reading it never waits
+	cl.blocks = !d.nonblock && !dontwait && !errors
+	if !cl.real {
+		flags |= int(symbols["MSG_DONTWAIT"])
+	}
 	buf := make([]byte, n)
+	if _, null := nullBuffer(cl.spec); null {
+		buf = r.nowhere(cl, n, a)
+	}
 	all := flags&int(symbols["MSG_WAITALL"]) != 0 && !peek
 	cl.attempt = func() (int64, error) {
 		k, _, err := r.target.recv(d.fd, buf[len(*got):], flags&^int(symbols["MSG_WAITALL"]))
@@ -451,7 +513,7 @@ func (r *runner) receive(cl *call, d *descriptor, n, flags int, a *args) *[]byte
 		return int64(more), nil
 	}
 	cl.verify = func() error {
-		if d.flow == nil {
+		if d.flow == nil || errors {
 			return nil
 		}
 		place := uint32(0)
@@ -472,27 +534,65 @@ func (r *runner) receive(cl *call, d *descriptor, n, flags int, a *args) *[]byte
 // callWrite is write(fd, ..., n), send(fd, ..., n, flags) and sendto(fd, ..., n, flags, ADDRESS, LENGTH).
 func (r *runner) callWrite(cl *call, a *args) error {
 	d, n := a.descriptor(0), a.num(2)
-	flags := a.numOr(3, 0)
-	var to netip.AddrPort
-	if len(a.call.Args) > 4 && d.datagram {
-		def := netip.AddrPort{}
-		if d.flow != nil {
-			def = d.flow.remote
-		} else {
-			def = netip.AddrPortFrom(r.set.remote, defaultPort)
-		}
-		to = a.address(4, def)
+	m := writing{sizes: []int{n}, flags: a.numOr(3, 0)}
+	if len(a.call.Args) > 4 {
+		m.to = r.recipient(d, m.flags, func(def netip.AddrPort) netip.AddrPort { return a.address(4, def) })
 	}
-	var data []byte
 	if s, ok := a.call.Args[1].(String); ok {
-		data = []byte(s.Value)
+		m.data = []byte(s.Value)
 	}
-	r.transmit(cl, d, data, n, flags, to, a)
+	_, m.null = nullBuffer(cl.spec)
+	if len(a.call.Args) > 4 {
+		id, _ := a.call.Args[4].(Ident)
+		m.unspecified = id.Name == "AF_UNSPEC"
+	}
+	r.transmit(cl, d, m, a)
 	return a.err
 }
 
-// transmit sets the attempt of a call that writes n bytes: data, or what follows from their place when data is nil.
-func (r *runner) transmit(cl *call, d *descriptor, data []byte, n, flags int, to netip.AddrPort, a *args) {
+// recipient is the address that a call gives: of a datagram, or of a Fast Open (RFC 7413), which connects by sending. A
+// stream that is connected has no use for one.
+func (r *runner) recipient(d *descriptor, flags int, given func(def netip.AddrPort) netip.AddrPort) netip.AddrPort {
+	switch {
+	case d.datagram && d.flow != nil:
+		return given(d.flow.remote)
+	case d.datagram, flags&int(symbols["MSG_FASTOPEN"]) != 0:
+		return given(netip.AddrPortFrom(r.set.remote, r.set.connect))
+	}
+	return netip.AddrPort{}
+}
+
+// writing is what a call of a script writes.
+type writing struct {
+	sizes []int  // of its buffers
+	data  []byte // what is in them; nil for what follows from the place in the stream
+	null  bool   // the buffer lies where no memory is
+	flags int
+	to    netip.AddrPort
+
+	unspecified bool // the address is of AF_UNSPEC
+}
+
+// nowhere is a buffer that no memory belongs to.
+func (r *runner) nowhere(cl *call, n int, a *args) []byte {
+	t, ok := r.target.(files)
+	if !ok {
+		return nil // only to be checked
+	}
+	b, err := t.nowhere(n)
+	if err != nil {
+		a.fail(cl.spec.Pos, "a NULL buffer: %v", err)
+	}
+	return b
+}
+
+// transmit sets the attempt of a call that writes.
+func (r *runner) transmit(cl *call, d *descriptor, m writing, a *args) {
+	n := 0
+	for _, size := range m.sizes {
+		n += size
+	}
+	data, flags, to := m.data, m.flags, m.to
 	if n < 0 || n > maxBuffer {
 		a.fail(cl.spec.Pos, "a buffer of %d bytes: at most %d", n, maxBuffer)
 		return
@@ -507,6 +607,16 @@ func (r *runner) transmit(cl *call, d *descriptor, data []byte, n, flags int, to
 		}
 	}
 	cl.blocks = !d.nonblock && flags&int(symbols["MSG_DONTWAIT"]) == 0
+	if !cl.real {
+		flags |= int(symbols["MSG_DONTWAIT"])
+	}
+	var unreachable []byte
+	if m.null {
+		unreachable = r.nowhere(cl, n, a)
+	}
+	if m.to.IsValid() && !d.datagram {
+		cl.prepare = func() { r.connects(d, m.to) }
+	}
 	done, waits := 0, false
 	cl.attempt = func() (int64, error) {
 		if waits {
@@ -518,6 +628,8 @@ func (r *runner) transmit(cl *call, d *descriptor, data []byte, n, flags int, to
 		}
 		b := data
 		switch {
+		case m.null:
+			b = unreachable
 		case b == nil && d.datagram:
 			b = patternBytes(0, n)
 		case b == nil:
@@ -528,7 +640,11 @@ func (r *runner) transmit(cl *call, d *descriptor, data []byte, n, flags int, to
 		if d.datagram && d.flow == nil && to.IsValid() {
 			defer r.connectedUDP(d, to)
 		}
-		k, err := r.target.send(d.fd, b, flags, r.mapped(to))
+		out := outgoing{buffers: [][]byte{b}, flags: flags, to: r.mapped(to), unspecified: m.unspecified}
+		if done == 0 && len(m.sizes) > 1 {
+			out.buffers = split(b, m.sizes)
+		}
+		k, err := r.target.send(d.fd, out)
 		if err != nil {
 			if done > 0 && err != syscall.EAGAIN {
 				return int64(done), nil
@@ -538,12 +654,23 @@ func (r *runner) transmit(cl *call, d *descriptor, data []byte, n, flags int, to
 		}
 		done += k
 		d.wrote += uint32(k)
-		if done < n && cl.blocks && !d.datagram {
+		if done < n && cl.blocks && !cl.real && !d.datagram {
 			waits = true
 			return 0, syscall.EAGAIN
 		}
 		return int64(done), nil
 	}
+}
+
+// split cuts bytes into buffers of the given sizes, which lie apart from each other as those of a program do.
+func split(b []byte, sizes []int) [][]byte {
+	const apart = 64
+	var out [][]byte
+	for _, n := range sizes {
+		out = append(out, append(make([]byte, 0, n+apart), b[:n]...))
+		b = b[n:]
+	}
+	return out
 }
 
 func (r *runner) callShutdown(cl *call, a *args) error {
@@ -582,7 +709,7 @@ func (r *runner) callFcntl(cl *call, a *args) error {
 			return v, nil
 		case symbols["F_SETFL"]:
 			d.nonblock = int64(arg)&symbols["O_NONBLOCK"] != 0
-			return 0, nil
+			return 0, r.target.setNonblock(d.fd, d.nonblock)
 		}
 		return -1, syscall.EINVAL
 	}

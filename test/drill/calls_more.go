@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"sort"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -103,22 +104,23 @@ func optionText(v any) string {
 }
 
 // iovec adds up an array of {..., LENGTH}; data is what the script wrote as strings, nil when it left all to "...".
-func (a *args) iovec(e Expr) (n int, data []byte) {
+func (a *args) iovec(e Expr) (sizes []int, data []byte) {
 	l, ok := e.(List)
 	if !ok {
 		a.fail(e.Position(), "expected an array of buffers: [{..., LENGTH}]")
-		return 0, nil
+		return nil, nil
 	}
+	n := 0
 	for _, item := range l.Items {
 		s, ok := item.(Struct)
 		if !ok || len(s.Fields) != 2 {
 			a.fail(item.Position(), "expected a buffer: {..., LENGTH}")
-			return 0, nil
+			return nil, nil
 		}
 		size := int(a.number(s.Fields[1].Value))
 		if size < 0 || size > maxBuffer {
 			a.fail(item.Position(), "a buffer of %d bytes: at most %d", size, maxBuffer)
-			return 0, nil
+			return nil, nil
 		}
 		if text, ok := s.Fields[0].Value.(String); ok {
 			b := make([]byte, size)
@@ -126,26 +128,35 @@ func (a *args) iovec(e Expr) (n int, data []byte) {
 			data = append(append(data, make([]byte, n-len(data))...), b...)
 		}
 		n += size
+		sizes = append(sizes, size)
 	}
-	return n, data
+	return sizes, data
+}
+
+// total is the sum of the sizes.
+func total(sizes []int) (n int) {
+	for _, s := range sizes {
+		n += s
+	}
+	return n
 }
 
 func (r *runner) callReadv(cl *call, a *args) error {
 	d := a.descriptor(0)
-	n, _ := a.iovec(a.call.Args[1])
-	r.receive(cl, d, n, 0, a)
+	sizes, _ := a.iovec(a.call.Args[1])
+	r.receive(cl, d, total(sizes), 0, a)
 	return a.err
 }
 
 func (r *runner) callWritev(cl *call, a *args) error {
 	d := a.descriptor(0)
-	n, data := a.iovec(a.call.Args[1])
-	r.transmit(cl, d, data, n, 0, netip.AddrPort{}, a)
+	sizes, data := a.iovec(a.call.Args[1])
+	r.transmit(cl, d, writing{sizes: sizes, data: data}, a)
 	return a.err
 }
 
 // message reads a struct msghdr.
-func (a *args) message(e Expr) (n int, data []byte, name, flags, control Expr) {
+func (a *args) message(e Expr) (sizes []int, data []byte, name, flags, control Expr) {
 	s, ok := e.(Struct)
 	if !ok {
 		a.fail(e.Position(), "expected a message: {msg_name(...)=..., msg_iov(1)=[{..., LENGTH}], msg_flags=0}")
@@ -156,7 +167,7 @@ func (a *args) message(e Expr) (n int, data []byte, name, flags, control Expr) {
 		case "msg_name":
 			name = f.Value
 		case "msg_iov":
-			n, data = a.iovec(f.Value)
+			sizes, data = a.iovec(f.Value)
 		case "msg_flags":
 			flags = f.Value
 		case "msg_control":
@@ -170,25 +181,228 @@ func (a *args) message(e Expr) (n int, data []byte, name, flags, control Expr) {
 
 func (r *runner) callSendmsg(cl *call, a *args) error {
 	d, flags := a.descriptor(0), a.num(2)
-	n, data, name, _, control := a.message(a.call.Args[1])
-	if a.err == nil && !emptyList(control) {
-		return r.refuse(control.Position(), "control messages are not supported")
+	sizes, data, name, _, list := a.message(a.call.Args[1])
+	if a.err == nil && !emptyList(list) {
+		return r.refuse(list.Position(), "control messages can only be received, not sent")
 	}
-	var to netip.AddrPort
-	if s, ok := name.(Struct); ok && d.datagram {
-		to = a.sockaddr(s, netip.AddrPortFrom(r.set.remote, defaultPort))
+	m := writing{sizes: sizes, data: data, flags: flags}
+	if name != nil {
+		m.to = r.recipient(d, flags, func(def netip.AddrPort) netip.AddrPort {
+			if s, ok := name.(Struct); ok {
+				return a.sockaddr(s, def)
+			}
+			if d.datagram {
+				return netip.AddrPort{} // the peer
+			}
+			return def
+		})
 	}
-	r.transmit(cl, d, data, n, flags, to, a)
+	r.transmit(cl, d, m, a)
 	return a.err
 }
 
 func (r *runner) callRecvmsg(cl *call, a *args) error {
 	d, flags := a.descriptor(0), a.num(2)
-	n, _, _, _, control := a.message(a.call.Args[1])
-	if a.err == nil && !emptyList(control) {
-		return r.refuse(control.Position(), "control messages are not supported")
+	sizes, _, _, wantFlags, list := a.message(a.call.Args[1])
+	want, err := r.controls(a, list)
+	if err != nil {
+		return err
 	}
-	r.receive(cl, d, n, flags, a)
+	got := r.receive(cl, d, total(sizes), flags, a)
+	t, ok := r.target.(controls)
+	if !ok {
+		return a.err
+	}
+	flagsWanted := 0
+	if _, any := wantFlags.(Ellipsis); wantFlags != nil && !any {
+		flagsWanted = int(a.number(wantFlags))
+	}
+	var all []control
+	var gotFlags int
+	buf := make([]byte, total(sizes))
+	if !cl.real {
+		flags |= int(symbols["MSG_DONTWAIT"])
+	}
+	cl.attempt = func() (int64, error) {
+		n, c, f, err := t.recvmsg(d.fd, buf, flags)
+		if err != nil {
+			return -1, err
+		}
+		*got, all, gotFlags = buf[:min(n, len(buf))], c, f
+		return int64(n), nil
+	}
+	contents := cl.verify
+	cl.verify = func() error {
+		if wantFlags != nil && flagsWanted != gotFlags {
+			return fmt.Errorf("recvmsg gave msg_flags=%s, expected %s", bitNames(int64(gotFlags), "MSG"), bitNames(int64(flagsWanted), "MSG"))
+		}
+		if list != nil {
+			same := len(all) == len(want)
+			for i := 0; same && i < len(all); i++ {
+				same = want[i].same(all[i], r.set.tolerance)
+			}
+			if !same {
+				return fmt.Errorf("recvmsg gave control messages %v, expected %v", all, want)
+			}
+		}
+		return contents()
+	}
+	return a.err
+}
+
+// controls reads a list of control messages. The userspace stack has none.
+func (r *runner) controls(a *args, e Expr) ([]control, error) {
+	if a.err != nil || emptyList(e) {
+		return nil, a.err
+	}
+	if r.set.target == Stack {
+		return nil, r.refuse(e.Position(), "control messages are not supported by the userspace stack: only --target kernel has them")
+	}
+	l, ok := e.(List)
+	if !ok {
+		a.fail(e.Position(), "expected control messages: [{cmsg_level=…, cmsg_type=…, cmsg_data=…}]")
+		return nil, a.err
+	}
+	var out []control
+	for _, item := range l.Items {
+		s, ok := item.(Struct)
+		if !ok {
+			a.fail(item.Position(), "expected {cmsg_level=…, cmsg_type=…, cmsg_data=…}")
+			return nil, a.err
+		}
+		var c control
+		for _, f := range s.Fields {
+			switch f.Name {
+			case "cmsg_level":
+				c.level = int(a.number(f.Value))
+			case "cmsg_type":
+				c.typ = int(a.number(f.Value))
+			case "cmsg_data":
+				if data, ok := f.Value.(Struct); ok {
+					a.controlData(data, &c)
+				} else {
+					c.value = a.number(f.Value)
+				}
+			default:
+				a.fail(s.Pos, "%q is no member of a control message", f.Name)
+			}
+		}
+		out = append(out, c)
+	}
+	return out, a.err
+}
+
+// controlData reads {ee_errno=…, …} or {scm_sec=…, scm_nsec=…}.
+func (a *args) controlData(s Struct, c *control) {
+	for _, f := range s.Fields {
+		n := a.number(f.Value)
+		if strings.HasPrefix(f.Name, "ee_") && c.err == nil {
+			c.err = &extendedError{}
+		}
+		if strings.HasPrefix(f.Name, "scm_") && c.stamp == nil {
+			c.stamp = new(time.Duration)
+		}
+		switch f.Name {
+		case "ee_errno":
+			c.err.errno = uint32(n)
+		case "ee_origin":
+			c.err.origin = uint8(n)
+		case "ee_type":
+			c.err.typ = uint8(n)
+		case "ee_code":
+			c.err.code = uint8(n)
+		case "ee_info":
+			c.err.info = uint32(n)
+		case "ee_data":
+			c.err.data = uint32(n)
+		case "scm_sec":
+			*c.stamp += time.Duration(n) * time.Second
+		case "scm_nsec":
+			*c.stamp += time.Duration(n)
+		default:
+			a.fail(s.Pos, "%q is no member of what a control message says", f.Name)
+			return
+		}
+	}
+}
+
+// callOpen is open(PATH, O_RDONLY) of a file that the script has made with dd. It lies in memory: a script has no way to
+// the files of the machine.
+func (r *runner) callOpen(cl *call, a *args) error {
+	name, ok := a.call.Args[0].(String)
+	if !ok {
+		a.fail(a.call.Args[0].Position(), "expected the name of a file")
+	}
+	if flags := a.num(1); a.err == nil && flags != 0 {
+		return r.refuse(a.call.Args[1].Position(), "files are opened only to be read: O_RDONLY")
+	}
+	cl.blocks = false
+	cl.attempt = func() (int64, error) {
+		data, ok := r.files[name.Value]
+		if !ok {
+			return -1, syscall.ENOENT
+		}
+		fd, err := r.target.(files).open(name.Value, data)
+		return int64(fd), err
+	}
+	cl.finish = func(fd int64) { r.open(cl, &descriptor{fd: int(fd), epoll: true}) }
+	return a.err
+}
+
+// callPipe is pipe([R, W]), where R and W are how the script calls the new fds.
+func (r *runner) callPipe(cl *call, a *args) error {
+	l, ok := a.call.Args[0].(List)
+	if !ok || len(l.Items) != 2 {
+		a.fail(a.call.Args[0].Position(), "expected two fds: [R, W]")
+		return a.err
+	}
+	ends := [2]int{int(a.number(l.Items[0])), int(a.number(l.Items[1]))}
+	simple(cl, func() error {
+		in, out, err := r.target.(files).pipe()
+		if err == nil {
+			r.fds[ends[0]] = &descriptor{fd: in, epoll: true}
+			r.fds[ends[1]] = &descriptor{fd: out, epoll: true}
+		}
+		return err
+	})
+	return a.err
+}
+
+// callSplice is splice(IN, NULL, OUT, NULL, LENGTH, FLAGS).
+func (r *runner) callSplice(cl *call, a *args) error {
+	in, out, n, flags := a.descriptor(0), a.descriptor(2), a.num(4), a.num(5)
+	for _, i := range []int{1, 3} {
+		if id, ok := a.call.Args[i].(Ident); !ok || id.Name != "NULL" {
+			a.fail(a.call.Args[i].Position(), "expected NULL: neither a socket nor a pipe has an offset")
+		}
+	}
+	cl.attempt = func() (int64, error) {
+		n, err := r.target.(files).splice(in.fd, out.fd, n, flags)
+		return int64(n), err
+	}
+	cl.finish = func(n int64) { in.read += uint32(n) }
+	if out.flow != nil {
+		out.flow.foreignData = true
+	}
+	cl.blocks = false
+	return a.err
+}
+
+// callSendfile is sendfile(OUT, IN, [OFFSET], LENGTH), or with NULL for the offset.
+func (r *runner) callSendfile(cl *call, a *args) error {
+	out, in, n := a.descriptor(0), a.descriptor(1), a.num(3)
+	offset := int64(-1)
+	if l, ok := a.call.Args[2].(List); ok && len(l.Items) == 1 {
+		offset = a.number(l.Items[0])
+	}
+	cl.blocks = false
+	if out.flow != nil {
+		out.flow.foreignData = true
+	}
+	cl.attempt = func() (int64, error) {
+		n, err := r.target.(files).sendfile(out.fd, in.fd, offset, n)
+		return int64(n), err
+	}
 	return a.err
 }
 
@@ -249,7 +463,7 @@ func (r *runner) callPoll(cl *call, a *args) error {
 		}
 		entries = append(entries, e)
 	}
-	cl.timeout = time.Duration(timeout) * time.Millisecond
+	cl.polled, cl.timeout = true, time.Duration(timeout)*time.Millisecond
 	cl.attempt = func() (int64, error) {
 		ready := 0
 		for _, e := range entries {
@@ -333,7 +547,7 @@ func (r *runner) callEpollWait(cl *call, a *args) error {
 		a.fail(e.Position(), "expected events: {events=EPOLLIN, fd=N}")
 	}
 	var got []epollEvent
-	cl.timeout = time.Duration(timeout) * time.Millisecond
+	cl.polled, cl.timeout = true, time.Duration(timeout)*time.Millisecond
 	cl.attempt = func() (int64, error) {
 		evs, err := r.target.epollWait(ep.fd, limit)
 		if err != nil {

@@ -2,6 +2,7 @@ package drill
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -78,33 +79,11 @@ func (c *Code) run(env *codeEnv) (err error) {
 // explain says what the names in a failed assertion were: " (tcpi_rto = 200000)".
 func explain(x codeExpr, env *codeEnv) string {
 	var names []string
-	var walk func(codeExpr)
-	walk = func(x codeExpr) {
-		switch x := x.(type) {
-		case codeName:
-			said := fmt.Sprintf("%s = %s", x.name, format(env.names[x.name]))
-			for _, n := range names {
-				if n == said {
-					return
-				}
-			}
+	walkNames(x, func(x codeName) {
+		if said := fmt.Sprintf("%s = %s", x.name, format(env.names[x.name])); !slices.Contains(names, said) {
 			names = append(names, said)
-		case codeUnary:
-			walk(x.x)
-		case codeBinary:
-			walk(x.x)
-			walk(x.y)
-		case codeCompare:
-			for _, e := range x.operands {
-				walk(e)
-			}
-		case codeCall:
-			for _, e := range x.args {
-				walk(e)
-			}
 		}
-	}
-	walk(x)
+	})
 	if len(names) == 0 {
 		return ""
 	}

@@ -41,7 +41,7 @@ func (e codeValue) eval(*codeEnv) any { return e.v }
 func (e codeName) eval(env *codeEnv) any {
 	v, ok := env.names[e.name]
 	if !ok {
-		if strings.HasPrefix(e.name, "tcpi_") {
+		if isInfo(e.name) {
 			env.fail(e.pos, "%s is not known on this target", e.name)
 		}
 		env.fail(e.pos, "the name %s is not known here", e.name)

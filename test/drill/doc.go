@@ -25,13 +25,23 @@
 // Linux's own segments are cut only on their way out. A script that says --quiet_end=SECONDS also fails when the stack
 // sends anything after the last event, and with --ignore_push PSH is not compared. The comment "expected-fail: REASON"
 // marks a script that is known to fail; it fails the run when it passes. Ports before the flags ("33000 > 8080 S 0:0(0)") are those on the wire, and so tell
-// connections apart. In brackets before the flags, badsum and badipsum spoil a checksum, "frag FROM:TO" sends a
+// connections apart. In brackets before the flags, badsum and badipsum spoil a checksum, nosum leaves it out, "frag FROM:TO" sends a
 // part of the packet as a fragment, "proto N" gives another protocol number, and "hopopt 0xBYTES" an IPv6 hop-by-hop
 // option. An option of TCP without a name is written unknown-KIND 0xDATA. An expected packet may have "*" for its sequence
 // numbers.
 //
-// Shell lines are not run. The settings that they make most are understood, with sysctl or the scripts that public tests
-// call; all others are refused.
+// A super-packet of the kernel counts as the segments that it leaves in.
 //
-// Not supported: Fast Open, MD5, ECN and control messages (netstack has none of them), and encapsulated packets.
+// Shell lines are read here and not by a shell: sysctl, the files that public suites call for their settings, nstat and grep
+// on counters, sockstat, and on the kernel ip and tc, which change nothing outside the script's network namespace. On the
+// stack the settings must be such as it has; FreeBSD's are put into Linux's words. All other lines are refused by name, or,
+// with [Environment].Shell, left to a shell. Files that a script makes lie in memory.
+//
+// # What each target has
+//
+// On the kernel target there are Fast Open, control messages (TCP_INQ, the error queue with MSG_ZEROCOPY and
+// SO_TIMESTAMPING), splice, sendfile, NULL buffers and settings in the middle of a script. The stack has none of these. A script that asks for what the
+// target has not is refused before it starts, with file, line and reason; [Script.Check] says the same without a run.
+//
+// Not supported on either: signatures of MD5 in what a script sends, GRE, MPLS and PSP, and control messages that a script sends.
 package drill

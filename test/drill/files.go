@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sort"
 	"strings"
@@ -26,11 +27,13 @@ const Extension = ".pkt"
 type Options struct {
 	// Paths are files, directories (all scripts below them), glob patterns, or DIR/... for all below DIR.
 	Paths []string
-	// Target is Stack if empty.
+	// Target is Stack if empty. If it is empty and Check is set, scripts are held against both targets, and are well if one
+	// of them would run them.
 	Target Target
+	Environment
 	// Parallel is how many scripts run at once; if zero, as many as there are processors.
 	Parallel int
-	// Check only reads the scripts.
+	// Check only reads the scripts, and says what a run of them would refuse.
 	Check bool
 	// Repeat is how often each script runs; if zero, once. Each run must give the same result, packet by packet. Only the
 	// userspace stack can do that, for its time is virtual.
@@ -46,7 +49,9 @@ func RunFiles(ctx context.Context, opts Options) (Report, error) {
 	targets := []Target{opts.Target}
 	switch opts.Target {
 	case "":
-		targets = []Target{Stack}
+		if !opts.Check {
+			targets = []Target{Stack}
+		}
 	case Both:
 		targets = []Target{Stack, Kernel}
 	case Stack, Kernel:
@@ -59,6 +64,9 @@ func RunFiles(ctx context.Context, opts Options) (Report, error) {
 	files, err := expand(opts.Paths)
 	if err != nil {
 		return Report{}, err
+	}
+	if !opts.Check && targets[len(targets)-1] == Kernel {
+		defer punctual(opts.Parallel)()
 	}
 	results := make([]Result, len(files)*len(targets))
 	ran := make([]bool, len(results))
@@ -88,10 +96,24 @@ func RunFiles(ctx context.Context, opts Options) (Report, error) {
 	return r, nil
 }
 
+// punctual keeps Go's runtime out of the way of scripts that run in real time, until what it returns is called: on a busy
+// machine a thread of the runtime waits for a processor, and everything that waits for that thread is late.
+func punctual(parallel int) func() {
+	// A goroutine that comes back from a system call finds a place to run, whatever the collector is doing.
+	procs := runtime.GOMAXPROCS(0)
+	runtime.GOMAXPROCS(procs + 2*max(parallel, procs))
+	// The collector, which stops all threads for a moment, is seldom needed: a script makes little garbage.
+	percent := debug.SetGCPercent(1000)
+	return func() {
+		debug.SetGCPercent(percent)
+		runtime.GOMAXPROCS(procs)
+	}
+}
+
 // each calls f with 0 to n-1, so many at once, and returns when all have returned.
 func each(n, parallel int, f func(i int)) {
 	if parallel <= 0 {
-		parallel = runtime.GOMAXPROCS(0)
+		parallel = runtime.NumCPU()
 	}
 	next := make(chan int)
 	var wg sync.WaitGroup
@@ -116,17 +138,14 @@ func runOften(ctx context.Context, name string, on Target, opts Options) (res Re
 		return Result{Script: name, Target: on, Status: Broken, Message: err.Error()}, true
 	}
 	if opts.Check {
-		if _, err := Parse(name, src); err != nil {
-			return mistaken(name, on, err), true
-		}
-		return Result{Script: name, Target: on, Status: Read}, true
+		return checkSource(name, src, on, opts.Environment), true
 	}
-	res = runSource(name, src, on)
+	res = runSource(name, src, on, opts.Environment)
 	for n := 2; n <= opts.Repeat; n++ {
 		if ctx.Err() != nil {
 			return res, false
 		}
-		if d := res.differs(runSource(name, src, on)); d != "" {
+		if d := res.differs(runSource(name, src, on, opts.Environment)); d != "" {
 			res.Status = Unstable
 			res.Message = fmt.Sprintf("%s: run %d of %d gave another result than the first: %s", name, n, opts.Repeat, d)
 			return res, true
@@ -162,18 +181,55 @@ func (res Result) differs(other Result) string {
 func mistaken(name string, on Target, err error) Result {
 	res := Result{Script: name, Target: on, Status: Broken, Message: err.Error()}
 	var mistake *Error
+	var refused *refusal
+	if errors.As(err, &refused) {
+		res.Status = Refused
+	}
 	if errors.As(err, &mistake) {
 		res.Line = mistake.Pos.Line
 	}
 	return res
 }
 
-func runSource(name string, src []byte, on Target) Result {
-	s, err := Parse(name, src)
+func runSource(name string, src []byte, on Target, env Environment) Result {
+	s, err := parse(name, src, env.Defines)
 	if err != nil {
 		return mistaken(name, on, err)
 	}
-	return Play(s, on)
+	return s.play(on, env)
+}
+
+// checkSource reads a script, and holds it against a target, or against both when none is given.
+func checkSource(name string, src []byte, on Target, env Environment) Result {
+	s, err := parse(name, src, env.Defines)
+	if err != nil {
+		return mistaken(name, on, err)
+	}
+	if on != "" {
+		if err := s.Check(on, env); err != nil {
+			return mistaken(name, on, err)
+		}
+		return Result{Script: name, Target: on, Status: Read}
+	}
+	anyShell := env
+	anyShell.Shell = true
+	onStack, onKernel := s.Check(Stack, env), s.Check(Kernel, anyShell)
+	if onStack != nil && onKernel != nil {
+		return mistaken(name, on, onKernel)
+	}
+	res := Result{Script: name, Target: on, Status: Read}
+	note := func(where string, err error) {
+		if err != nil {
+			first, _, _ := strings.Cut(err.Error(), "\n")
+			res.Limits = append(res.Limits, where+": "+first)
+		}
+	}
+	note("not on stack", onStack)
+	note("not on kernel", onKernel)
+	if onKernel == nil {
+		note("on kernel with --shell only", s.Check(Kernel, env))
+	}
+	return res
 }
 
 // expand turns paths into the names of scripts, sorted within each path.
@@ -250,7 +306,7 @@ func differences(results []Result) []string {
 // Run runs one script, given as text, against the userspace stack, and fails the test when it does not pass.
 func Run(t testing.TB, script string) {
 	t.Helper()
-	check(t, runSource(t.Name(), []byte(script), Stack))
+	check(t, runSource(t.Name(), []byte(script), Stack, Environment{}))
 }
 
 // Dir runs all scripts of a file system against the userspace stack, each as a parallel subtest. It fails when there are none.
@@ -268,7 +324,7 @@ func Dir(t *testing.T, fsys fs.FS) {
 		}
 		t.Run(strings.TrimSuffix(name, Extension), func(t *testing.T) {
 			t.Parallel()
-			check(t, runSource(name, src, Stack))
+			check(t, runSource(name, src, Stack, Environment{}))
 		})
 		return nil
 	})

@@ -31,6 +31,7 @@ type flow struct {
 	haveStamp   bool
 	lastSent    []byte // newest packet from the stack, for ICMP errors to quote
 	foreignData bool   // the script wrote its own bytes, so contents are not checked
+	left        bool   // the script has opened a socket since
 	acked       uint32 // highest acknowledgment that the script has sent, in its numbers
 }
 
@@ -113,8 +114,27 @@ func (f *flow) segment(pk *Packet) []byte {
 	if syn {
 		place++ // the SYN itself counts one
 	}
+	if t.AbsSeq {
+		h.seq = t.Seq
+	}
 	ip := ipHeader{src: f.remote.Addr(), dst: f.local.Addr(), proto: packet.ProtoTCP, info: pk.IP}
-	return ip.ip(h.bytes(patternBytes(place, t.Len)), tcpSumAt)
+	segment := h.bytes(patternBytes(place, t.Len))
+	if e := pk.IP.Encap; e != nil {
+		// The UDP checksum covers the segment, whose own is zero as FreeBSD sends it.
+		ip.proto = packet.ProtoUDP
+		return ip.ip(udpBytes(e.SrcPort, e.DstPort, segment), udpSumAt)
+	}
+	return ip.ip(segment, tcpSumAt)
+}
+
+// decapsulate reads the TCP segment that a UDP datagram of the stack carries.
+func decapsulate(p *packet.Packet) (*packet.Packet, error) {
+	ip := ipHeader{src: p.Src, dst: p.Dst, proto: packet.ProtoTCP, info: IPInfo{TTL: &p.TTL, TOS: &p.TOS}}
+	if p.Version == 6 {
+		ip.info.FlowLabel = &p.Flow
+	}
+	inner, err := packet.Parse(ip.assemble(append([]byte(nil), p.Payload...)))
+	return &inner, err
 }
 
 // defaultWindow is the window of a segment whose script gives none: the largest, so that it stops nobody.
@@ -173,7 +193,13 @@ func (f *flow) quote(q *Quote) []byte {
 		b = ip.assemble(make([]byte, q.Len))
 	default:
 		h := tcpHeader{src: f.local.Port(), dst: f.remote.Port(), seq: f.toLocal(q.Seq, false), flags: packet.ACK}
-		b = ip.ip(h.bytes(make([]byte, q.Len)), tcpSumAt)
+		segment := h.bytes(make([]byte, q.Len))
+		if e := q.Encap; e != nil {
+			ip.proto = packet.ProtoUDP
+			b = ip.ip(udpBytes(e.SrcPort, e.DstPort, segment), udpSumAt)
+		} else {
+			b = ip.ip(segment, tcpSumAt)
+		}
 	}
 	return b[:min(len(b), f.quoted())]
 }

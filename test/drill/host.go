@@ -38,6 +38,7 @@ type wireTarget struct {
 func (t wireTarget) elapsed() time.Duration { return t.clock.Elapsed() }
 func (t wireTarget) inject(b []byte) error  { t.Inject(b); return nil }
 func (t wireTarget) sent() (Frame, bool)    { return t.Sent() }
+func (t wireTarget) begin()                 {}
 func (t wireTarget) stop()                  {}
 func (t wireTarget) advance(until time.Duration, stop func() bool) bool {
 	return t.advanceTo(until, stop)
@@ -53,7 +54,7 @@ func NewHost(t testing.TB, w *Wire, cfg HostConfig) *Host {
 	set.local, set.remote = netip.PrefixFrom(cfg.Local.Addr(), cfg.Local.Addr().BitLen()), cfg.Remote
 	set.mtu = int(w.endpoint.MTU())
 	set.strict = true
-	set.tolerance = 0
+	set.tolerance, set.percent = 0, 0
 	if cfg.Remote.Is6() {
 		set.ipVersion = "ipv6"
 	}

@@ -76,6 +76,16 @@ type rules struct {
 
 // compare holds a packet of the stack against what the script expects.
 func (f *flow) compare(pk *Packet, p *packet.Packet, r rules) comparison {
+	if e := pk.IP.Encap; e != nil {
+		if p.UDP == nil || p.UDP.SrcPort != e.SrcPort || p.UDP.DstPort != e.DstPort {
+			return comparison{{"encapsulation", pk.text(), f.text(p), true}}
+		}
+		inner, err := decapsulate(p)
+		if err != nil {
+			return comparison{{"encapsulated segment", pk.text(), err.Error(), true}}
+		}
+		p = inner
+	}
 	c := f.compareIP(pk, p)
 	switch {
 	case pk.TCP != nil && p.TCP != nil:
@@ -153,6 +163,8 @@ func (f *flow) compareTCP(t *TCPSpec, p *packet.Packet, r rules) comparison {
 	if t.AnySeq {
 		add("sequence", "*", seqText(f.fromLocal(got.Seq, syn), len(p.Payload)))
 		c[len(c)-1].bad = false
+	} else if t.AbsSeq {
+		add("sequence", seqText(t.Seq, t.Len)+"!", seqText(got.Seq, len(p.Payload))+"!")
 	} else if !f.haveLocal && syn {
 		// The first segment with SYN defines the count, so its own number is right.
 		add("sequence", seqText(t.Seq, t.Len), seqText(t.Seq, len(p.Payload)))

@@ -15,9 +15,12 @@ const maxScript = 1 << 20
 const maxDepth = 100
 
 // Parse reads a script; name is what error messages call it. The error is an [*Error].
-func Parse(name string, src []byte) (*Script, error) {
+func Parse(name string, src []byte) (*Script, error) { return parse(name, src, nil) }
+
+// parse reads a script; defines are names that whoever runs it gives a meaning, as -D does.
+func parse(name string, src []byte, defines map[string]string) (*Script, error) {
 	text := string(src)
-	script := &Script{Name: name, source: strings.Split(text, "\n")}
+	script := &Script{Name: name, source: strings.Split(text, "\n"), defines: defines}
 	if len(src) > maxScript {
 		return nil, script.errorf(Pos{1, 1}, "the script has %d bytes; at most %d are read", len(src), maxScript)
 	}
@@ -47,6 +50,26 @@ type parser struct {
 	*scanner
 	depth int
 }
+
+// define is what a name stands for: what the script's own header says, then what whoever runs it says, then what the
+// runners of public suites say.
+func (p *parser) define(name string) (string, bool) { return p.script.define(name) }
+
+func (s *Script) define(name string) (string, bool) {
+	for _, o := range s.Options {
+		if n, value, ok := strings.Cut(o.Value, "="); ok && n == name && isDefine(o.Name) {
+			return strings.Trim(value, `"`), true
+		}
+	}
+	if v, ok := s.defines[name]; ok {
+		return v, true
+	}
+	v, ok := runnersDefines[name]
+	return v, ok
+}
+
+// isDefine reports whether an option defines a name.
+func isDefine(option string) bool { return option == "define" || option == "D" }
 
 // nest guards against expressions that nest too deep; the caller defers what it returns.
 func (p *parser) nest() func() {

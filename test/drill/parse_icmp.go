@@ -48,10 +48,14 @@ var icmpCodes = map[string]map[string]icmpName{
 		"addr_unreachable":         {1, 3},
 	},
 	"time_exceeded": {
-		"exc_ttl":                {0, 0},
-		"exc_fragtime":           {1, 1},
-		"ttl_exceeded":           {0, 0},
-		"fragment_time_exceeded": {1, 1},
+		"exc_ttl":                 {0, 0},
+		"exc_fragtime":            {1, 1},
+		"ttl_exceeded":            {0, 0},
+		"ttl_exceeded_in_transit": {0, 0},
+		"exceeded_hop_limit":      {0, 0},
+		"frag_reass_exceeded":     {1, 1},
+		"exceeded_frag_time":      {1, 1},
+		"fragment_time_exceeded":  {1, 1},
 	},
 	"param_problem": {
 		"bad_header":          {0, 0},
@@ -70,6 +74,9 @@ func (p *parser) icmp(pk *Packet) {
 	p.skip()
 	pos := p.here()
 	m.TypeName = p.word("a type of ICMP message")
+	if m.TypeName == "parameter_problem" { // FreeBSD's name of it
+		m.TypeName = "param_problem"
+	}
 	if _, ok := icmpTypes[m.TypeName]; !ok {
 		p.fail(pos, "%q is no type of ICMP message known here%s (known: unreachable, packet_too_big, time_exceeded, param_problem, echo_request, echo_reply, redirect, source_quench)", m.TypeName, didYouMean(m.TypeName, slices.Collect(maps.Keys(icmpTypes))))
 	}
@@ -125,6 +132,11 @@ func (p *parser) quote() *Quote {
 	}
 	if !q.UDP && !q.Raw {
 		q.Seq, q.Len = p.seqRange()
+		if p.accept("/") {
+			inner := &Packet{}
+			p.encap(inner)
+			q.Encap = inner.IP.Encap
+		}
 		return q
 	}
 	p.expect("(")

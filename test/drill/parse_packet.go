@@ -61,6 +61,22 @@ func (p *parser) packetBody(pk *Packet) {
 	}
 	p.ports(pk)
 	p.tcp(pk)
+	if p.accept("/") {
+		p.encap(pk)
+	}
+}
+
+// encap reads "udp(SRC > DST)" after a segment that travels in UDP.
+func (p *parser) encap(pk *Packet) {
+	if !p.keyword("udp") {
+		p.expected(`"udp"`)
+	}
+	p.expect("(")
+	e := &EncapSpec{SrcPort: uint16(p.number("a port", math.MaxUint16))}
+	p.expect(">")
+	e.DstPort = uint16(p.number("a port", math.MaxUint16))
+	p.expect(")")
+	pk.IP.Encap = e
 }
 
 // ports reads "SRC > DST" where it stands.
@@ -97,7 +113,10 @@ func (p *parser) ipInfo(ip *IPInfo, end string) {
 		case "tos":
 			v := uint8(p.number("a TOS byte", math.MaxUint8))
 			ip.TOS = &v
-		case "ttl":
+		case "class": // IPv6's name of the byte
+			v := uint8(p.number("a traffic class", math.MaxUint8))
+			ip.TOS = &v
+		case "ttl", "hlim":
 			v := uint8(p.number("a TTL", math.MaxUint8))
 			ip.TTL = &v
 		case "flowlabel":
@@ -107,6 +126,8 @@ func (p *parser) ipInfo(ip *IPInfo, end string) {
 			ip.BadIPSum = true
 		case "badsum":
 			ip.BadSum = true
+		case "nosum":
+			ip.NoSum = true
 		case "frag":
 			ip.Frag = p.fragment()
 		case "id":
@@ -120,7 +141,7 @@ func (p *parser) ipInfo(ip *IPInfo, end string) {
 			}
 			ip.HopOpt = p.hexBlob()
 		default:
-			p.fail(pos, "%q is no field of the IP header that a script can set: noecn, ect0, ect1, ect01, ce, tos, ttl, flowlabel, id, frag, proto, hopopt, badipsum, badsum", w)
+			p.fail(pos, "%q is no field of the IP header that a script can set: noecn, ect0, ect1, ect01, ce, tos, ttl, flowlabel, id, frag, proto, hopopt, badipsum, badsum, nosum", w)
 		}
 		if p.accept(end) {
 			return
@@ -147,10 +168,15 @@ func (p *parser) fragment() *FragSpec {
 func (p *parser) tcp(pk *Packet) {
 	t := &TCPSpec{Flags: p.flags()}
 	pk.TCP = t
-	if pk.Dir == Out && p.accept("*") {
+	switch {
+	case pk.Dir == Out && p.accept("*"):
 		t.AnySeq = true
-	} else {
+	case pk.Dir == Out && p.accept("..."):
+		t.AnySeq = true
+		p.expect("(0)")
+	default:
 		t.Seq, t.Len = p.seqRange()
+		t.AbsSeq = p.accept("!")
 	}
 	for {
 		switch {
@@ -176,23 +202,53 @@ func (p *parser) uint32(what string) *uint32 {
 	return &v
 }
 
-// flags reads the letters of a segment's flags, or "-" for none.
+// flags reads the letters of a segment's flags, or "-" for none. A digit is the ACE counter of AccECN.
 func (p *parser) flags() packet.Flags {
 	p.skip()
 	pos := p.here()
 	if p.accept("-") {
 		return 0
 	}
-	var f packet.Flags
+	var letters, ace packet.Flags
+	digits := 0
 	n := p.off
-	for n < len(p.src) && flagLetters[p.src[n]] != 0 {
-		f |= flagLetters[p.src[n]]
-		n++
+	for ; n < len(p.src); n++ {
+		c := p.src[n]
+		if c >= '0' && c <= '7' {
+			digits++
+			ace = aceFlags(c - '0')
+			continue
+		}
+		if flagLetters[c] == 0 {
+			break
+		}
+		letters |= flagLetters[c]
 	}
-	if n == p.off || n < len(p.src) && isWord(p.src[n]) {
-		p.fail(pos, "expected TCP flags (letters of FSRPUEWA, . for ACK, - for none), udp or icmp, found %s", p.found())
+	if n == p.off || digits > 1 || n < len(p.src) && isWord(p.src[n]) {
+		p.fail(pos, "expected TCP flags (letters of FSRPUEWA, one digit for ACE, . for ACK, - for none), udp or icmp, found %s", p.found())
+	}
+	if digits > 0 && letters&aceMask != 0 {
+		p.fail(pos, "E, W and A stand for bits of ACE, which the digit gives already")
 	}
 	p.off = n
+	return letters | ace
+}
+
+// aceMask are the flags that hold the ACE counter of AccECN.
+const aceMask = packet.AE | packet.CWR | packet.ECE
+
+// aceFlags is the ACE counter as flags: AE is its highest bit, ECE its lowest (RFC 9768 section 3.1.1).
+func aceFlags(v uint8) packet.Flags {
+	var f packet.Flags
+	if v&4 != 0 {
+		f |= packet.AE
+	}
+	if v&2 != 0 {
+		f |= packet.CWR
+	}
+	if v&1 != 0 {
+		f |= packet.ECE
+	}
 	return f
 }
 
@@ -281,6 +337,8 @@ func (p *parser) tcpOption() TCPOption {
 	case "foexp":
 		// RFC 6994: kind 254 with Fast Open's experiment identifier.
 		o.Kind, o.Data = packet.OptExp2, append([]byte{0xf9, 0x89}, p.hexBlob()...)
+	case "ecn":
+		o.Kind, o.Data = p.accECN()
 	case "unknown":
 		p.expect("-")
 		o.Kind = uint8(p.number("an option's kind", math.MaxUint8))
@@ -289,22 +347,55 @@ func (p *parser) tcpOption() TCPOption {
 			o.Data = p.hexBlob()
 		}
 	default:
-		p.fail(o.Pos, "%q is no TCP option known here: nop, eol, mss, wscale, sackOK, sack, TS, md5, FO, FOEXP, unknown-KIND 0xDATA", w)
+		p.fail(o.Pos, "%q is no TCP option known here: nop, eol, mss, wscale, sackOK, sack, TS, md5, FO, FOEXP, ECN, unknown-KIND 0xDATA", w)
 	}
 	return o
 }
 
-// fastOpenCookie is what TFO_COOKIE stands for in public scripts: the cookie that Linux makes with the key and addresses
-// of their defaults. A script that uses it only expects it back, so any eight bytes serve on a stack without Fast Open.
-const fastOpenCookie = "3021b9d889017eeb"
+// AccECN's options (RFC 9768 section 3.2.3): order 0 starts with the bytes that came in ECT(0), order 1 with those in ECT(1).
+const (
+	optAccECN0 = 172
+	optAccECN1 = 174
+)
 
-// hexBlob reads bytes in hexadecimal; none is allowed.
+// accECNOrders are the counters of each option, in their order on the wire, by the names that scripts use.
+var accECNOrders = map[uint8][3]string{optAccECN0: {"e0b", "ceb", "e1b"}, optAccECN1: {"e1b", "ceb", "e0b"}}
+
+// accECN reads "e0b N [ceb N [e1b N]]" or "e1b N [ceb N [e0b N]]": counters of 24 bits.
+func (p *parser) accECN() (kind uint8, data []byte) {
+	switch {
+	case p.peekKeyword("e0b"):
+		kind = optAccECN0
+	case p.peekKeyword("e1b"):
+		kind = optAccECN1
+	default:
+		p.expected(`"e0b" or "e1b"`)
+	}
+	for _, name := range accECNOrders[kind] {
+		if !p.keyword(name) {
+			break
+		}
+		v := p.number("a counter of 24 bits", 1<<24-1)
+		data = append(data, byte(v>>16), byte(v>>8), byte(v))
+	}
+	return kind, data
+}
+
+// runnersDefines are what public scripts leave to their runners to define: the Fast Open cookies that Linux makes with
+// the keys and addresses of their IPv4 runs, and the code of an ICMP error.
+var runnersDefines = map[string]string{
+	"TFO_COOKIE":      "3021b9d889017eeb",
+	"TFO_COOKIE_ZERO": "b7c12350a90dc8f5",
+	"CODE":            "host_unreachable",
+}
+
+// hexBlob reads bytes in hexadecimal, or a name that is defined as such; none is allowed.
 func (p *parser) hexBlob() []byte {
 	w := p.peekWord()
 	pos := p.here()
 	p.off += len(w)
-	if w == "TFO_COOKIE" {
-		w = fastOpenCookie
+	if def, ok := p.define(w); ok {
+		w = def
 	}
 	data, err := hex.DecodeString(w)
 	if err != nil {

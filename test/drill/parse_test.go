@@ -1,11 +1,13 @@
 package drill_test
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/catflap/catflap/internal/packet"
 	"github.com/catflap/catflap/test/drill"
 )
 
@@ -38,6 +40,12 @@ const language = `// a comment
    +0 < icmp unreachable port_unreachable [udp (10)]
    +0 < icmpv6 packet_too_big mtu 1280
    +0 > icmp echo_reply id 3 seq 4 (10)
+   +0 < [ce] F5. 1:1(0) ack 1 <ECN e0b 1 ceb 2 e1b 16777215>
+   +0 > SEWA 0:0(0) <ECN e1b 1 ceb 0,nop>
+   +0 > S. ...(0) ack 1 <FO TFO_COOKIE_ZERO>
+   +0 > (hlim 4) R. 0:0(0)! ack 1 win 0/udp(9811 > 1)
+   +0 < (class 0x20) S 0:0(0) win 5/udp(1 > 9811)
+   +0 < icmp parameter_problem unknown_next_header [1:1(0)/udp(9811 > 1)]
    +0 < udp (100)
    +0 > udp 53 > 54 (0)
    +0 %{
@@ -54,7 +62,7 @@ func TestParseLanguage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(s.Options) != 3 || len(s.Init) != 1 || len(s.Events) != 23 || len(s.Cleanup) != 1 {
+	if len(s.Options) != 3 || len(s.Init) != 1 || len(s.Events) != 29 || len(s.Cleanup) != 1 {
 		t.Fatalf("%d options, %d init lines, %d events, %d cleanup lines", len(s.Options), len(s.Init), len(s.Events), len(s.Cleanup))
 	}
 	if o := s.Options[2]; o.Name != "define" || o.Value != "NAME=value" {
@@ -102,6 +110,11 @@ var mistakes = []struct{ script, pos, says string }{
 	{"0 < S 0:0(0) win 70000", "1:18", "a window 70000 is too large"},
 	{"0 < icmp unreachble", "1:10", "no type of ICMP message"},
 	{"0 < icmp unreachable nowhere", "1:22", `"nowhere" is no code of "unreachable"`},
+	{"0 < P55 1:1(0)", "1:5", "one digit for ACE"},
+	{"0 < E5. 1:1(0)", "1:5", "E, W and A stand for bits of ACE"},
+	{"0 > . 1:1(0) <ECN ceb 1>", "1:19", `expected "e0b" or "e1b"`},
+	{"0 > . 1:1(0) <ECN e0b 16777216>", "1:23", "a counter of 24 bits 16777216 is too large"},
+	{"0 > . 1:1(0)/tcp(1 > 2)", "1:14", `expected "udp"`},
 	{"0 < udp 100", "1:12", `expected ">"`},
 	{"0 < [tos] S 0:0(0)", "1:9", "expected a TOS byte"},
 	{"0 < gre: S 0:0(0)", "1:5", "encapsulation is not supported"},
@@ -124,6 +137,27 @@ var mistakes = []struct{ script, pos, says string }{
 	{"0 < R 0:0(0)\n`true`\n+0 < R 0:0(0)", "2:1", "a shell line between events needs a time"},
 	{"0 f([[[[[[[[[[" + strings.Repeat("[", 200), "1:105", "nests more than 100 deep"},
 	{"\t0 sock", "1:8", `expected "("`},
+}
+
+// TestParseFields holds what AccECN's counters and an encapsulation are read as.
+func TestParseFields(t *testing.T) {
+	s, err := drill.Parse("x.pkt", []byte("0 < F5. 1:1(0) ack 1 <ECN e0b 1 ceb 2 e1b 16777215>\n+0 > R. 0:0(0)! ack 1/udp(9811 > 1)\n+0 > S. 0:0(0) <FO TFO_COOKIE_ZERO>\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ace := s.Events[0].Packet.TCP
+	if ace.Flags != packet.FIN|packet.ACK|packet.AE|packet.ECE {
+		t.Errorf("F5. is %v", ace.Flags)
+	}
+	if o := ace.Options[0]; o.Kind != 172 || !bytes.Equal(o.Data, []byte{0, 0, 1, 0, 0, 2, 255, 255, 255}) {
+		t.Errorf("option %d %x", o.Kind, o.Data)
+	}
+	if p := s.Events[1].Packet; !p.TCP.AbsSeq || p.IP.Encap == nil || *p.IP.Encap != (drill.EncapSpec{SrcPort: 9811, DstPort: 1}) {
+		t.Errorf("packet %+v", p)
+	}
+	if o := s.Events[2].Packet.TCP.Options[0]; len(o.Data) != 8 {
+		t.Errorf("cookie %x", o.Data)
+	}
 }
 
 func TestParseMistakes(t *testing.T) {

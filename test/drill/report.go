@@ -1,12 +1,16 @@
 package drill
 
 import (
+	"cmp"
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
 	"io"
 	"path"
+	"path/filepath"
+	"slices"
 	"strings"
+	"text/tabwriter"
 	"time"
 )
 
@@ -64,7 +68,7 @@ func (r Report) Summary() string {
 // nobody's attention are left out unless verbose.
 func (r Report) WriteText(w io.Writer, verbose bool) error {
 	for _, res := range r.Results {
-		if res.Status.OK() && !verbose {
+		if res.Status.OK() && len(res.Limits) == 0 && !verbose {
 			continue
 		}
 		if err := res.writeText(w); err != nil {
@@ -80,6 +84,58 @@ func (r Report) WriteText(w io.Writer, verbose bool) error {
 	return err
 }
 
+// WriteSuite writes how many scripts of each folder ended how, a line for each folder and target, and their sums.
+func (r Report) WriteSuite(w io.Writer) error {
+	type key struct {
+		folder string
+		on     Target
+	}
+	type row struct{ scripts, good, failed, refused, broken int }
+	rows := map[key]*row{}
+	var order []key
+	for _, res := range r.Results {
+		for _, k := range []key{{path.Dir(filepath.ToSlash(res.Script)), res.Target}, {"", res.Target}} {
+			n := rows[k]
+			if n == nil {
+				n = &row{}
+				rows[k] = n
+				order = append(order, k)
+			}
+			n.scripts++
+			switch {
+			case res.Status.OK():
+				n.good++
+			case res.Status == Refused:
+				n.refused++
+			case res.Status == Broken:
+				n.broken++
+			default:
+				n.failed++
+			}
+		}
+	}
+	slices.SortStableFunc(order, func(a, b key) int { // the sums, whose folder is "", last
+		return cmp.Or(cmp.Compare(len(b.folder[:min(1, len(b.folder))]), len(a.folder[:min(1, len(a.folder))])), cmp.Compare(a.folder, b.folder))
+	})
+	good := "passed"
+	if r.Count(Read) > 0 {
+		good = "accepted"
+	}
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(t, "scripts\t%s\tfailed\trefused\tbroken\t  folder\n", good)
+	for _, k := range order {
+		n, folder := rows[k], k.folder
+		if folder == "" {
+			folder = "all"
+		}
+		if k.on == Kernel {
+			folder += " on " + string(k.on)
+		}
+		fmt.Fprintf(t, "%d\t%d\t%d\t%d\t%d\t  %s\n", n.scripts, n.good, n.failed, n.refused, n.broken, folder)
+	}
+	return t.Flush()
+}
+
 // labels are how each status reads in the text report.
 var labels = map[Status]string{
 	Passed: "ok", ExpectedFailure: "xfail", Failed: "FAIL", UnexpectedPass: "XPASS", Refused: "REFUSED", Broken: "BROKEN",
@@ -88,7 +144,7 @@ var labels = map[Status]string{
 
 func (res Result) writeText(w io.Writer) error {
 	line := fmt.Sprintf("%-7s %s", labels[res.Status], res.Script)
-	if res.Target != Stack {
+	if res.Target == Kernel {
 		line += " on " + string(res.Target)
 	}
 	switch res.Status {
@@ -99,6 +155,9 @@ func (res Result) writeText(w io.Writer) error {
 	}
 	var s strings.Builder
 	s.WriteString(line + "\n")
+	for _, l := range res.Limits {
+		s.WriteString("  " + l + "\n")
+	}
 	for _, p := range res.Prints {
 		s.WriteString("  printed: " + p + "\n")
 	}

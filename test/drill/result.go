@@ -45,6 +45,8 @@ type Result struct {
 	Reason string `json:"reason,omitempty"`
 	// Message says what went wrong, with everything that helps to see why; "" after a pass.
 	Message string `json:"message,omitempty"`
+	// Limits say where, and why, a script that was only read would not run, if it would run elsewhere.
+	Limits []string `json:"limits,omitempty"`
 	// Line is where in the script it went wrong, 0 if nowhere.
 	Line    int           `json:"line,omitempty"`
 	Packets int           `json:"packets"`          // on the wire, both ways
@@ -70,9 +72,20 @@ func (s *Script) expectedFail(t Target) string {
 }
 
 // Play runs a script on one target, Stack or Kernel, and waits for its end.
-func Play(s *Script, on Target) Result {
+func Play(s *Script, on Target) Result { return s.play(on, Environment{}) }
+
+// play runs a script on one target in an environment.
+func (s *Script) play(on Target, env Environment) (res Result) {
+	if on == Kernel {
+		onKernelThread(func() { res = s.playHere(on, env) })
+		return res
+	}
+	return s.playHere(on, env)
+}
+
+func (s *Script) playHere(on Target, env Environment) Result {
 	res := Result{Script: s.Name, Target: on, Reason: s.expectedFail(on)}
-	err := res.play(s, false)
+	err := res.play(s, env, false)
 	var (
 		failure *Failure
 		refused *refusal
@@ -81,7 +94,7 @@ func Play(s *Script, on Target) Result {
 	if on == Stack && res.Reason == "" && errors.As(err, &failure) {
 		// The run can be had again, now with what the stack decided on the way. To listen for that always would cost
 		// each script, and it is only read after a failure.
-		err = res.play(s, true)
+		err = res.play(s, env, true)
 	}
 	switch {
 	case err == nil && res.Reason == "":
@@ -105,19 +118,21 @@ func Play(s *Script, on Target) Result {
 	return res
 }
 
-func (res *Result) play(s *Script, explain bool) error {
-	set, err := s.configure(res.Target)
-	set.explain = explain
-	if err != nil {
-		if strings.Contains(err.Error(), "shell line") {
-			return &refusal{err.(*Error)}
-		}
-		return err
+func (res *Result) play(s *Script, env Environment, explain bool) error {
+	set, found := s.check(res.Target, env)
+	if len(found) > 0 {
+		return found[0]
 	}
+	set.explain = explain
 	var t target
+	var err error
 	switch res.Target {
 	case Stack:
-		t, err = newStackTarget(set)
+		var on *stackTarget
+		if on, err = newStackTarget(set); err == nil && env.Between != nil {
+			on.between = env.Between()
+		}
+		t = on
 	case Kernel:
 		set.tolerance = max(set.tolerance, kernelTolerance)
 		t, err = newKernelTarget(set)
@@ -130,6 +145,9 @@ func (res *Result) play(s *Script, explain bool) error {
 	defer t.stop()
 	r := newRunner(s, set, t)
 	err = r.run()
+	if res.Target == Kernel {
+		r.reset()
+	}
 	res.Packets, res.Elapsed, res.Prints, res.wire, res.mtu = len(r.log), t.elapsed(), r.prints, r.log, set.mtu
 	return err
 }

@@ -14,6 +14,8 @@ import (
 type target interface {
 	medium
 	sockets
+	// begin starts the script's time.
+	begin()
 	// stop ends the system and frees what it holds.
 	stop()
 }
@@ -43,9 +45,13 @@ type runner struct {
 	ports      uint16 // remote ports given out
 
 	pending []*call
-	queue   []*seen // packets of the stack that no event has taken yet
-	last    time.Duration
-	names   map[string]any // variables of code blocks
+	queue   []*seen           // packets of the stack that no event has taken yet
+	last    time.Duration     // when the last event was due
+	slack   time.Duration     // by how much the current event may be off
+	files   map[string][]byte // that the script has made, by name
+	counted map[string]uint64 // what nstat has shown
+	sent    bool              // the last event was a packet of the script
+	names   map[string]any    // variables of code blocks
 
 	log    []*seen // all packets, both ways, in order
 	prints []string
@@ -66,6 +72,8 @@ type seen struct {
 	p    packet.Packet
 	bad  error // why it could not be read
 	flow *flow
+	// segment is the size of the segments that a super-packet of the system stands for, 0 if it is none.
+	segment int
 	// decision is what the target said of an inbound packet.
 	decision string
 }
@@ -93,17 +101,27 @@ func (r *runner) refuse(pos Pos, format string, args ...any) error {
 }
 
 func newRunner(s *Script, set settings, t target) *runner {
-	r := &runner{script: s, set: set, target: t, fds: map[int]*descriptor{}, names: map[string]any{}}
+	r := &runner{script: s, set: set, target: t, fds: map[int]*descriptor{}, names: map[string]any{}, files: map[string][]byte{}}
 	for k, v := range infoSymbols {
 		r.names[k] = v
 	}
 	return r
 }
 
-// run plays the script from its first event to its last.
+// run plays the script from its first event to its last. Shell lines that carry no time run before and after.
 func (r *runner) run() error {
+	for _, sh := range r.script.Init {
+		if err := r.runShell(sh); err != nil {
+			return err
+		}
+	}
+	r.target.begin()
 	for i, e := range r.script.Events {
-		if err := r.event(e, r.next(i)); err != nil {
+		next := r.next(i)
+		if e.Call != nil && e.Call.Name == "socket" {
+			next = nil
+		}
+		if err := r.event(e, next); err != nil {
 			return r.explain(err)
 		}
 	}
@@ -172,9 +190,13 @@ func (r *runner) sockets() string {
 	return strings.Join(lines, "\n")
 }
 
-// next is the first packet that the script expects after event i, or nil.
+// next is the first packet that the script expects after event i, or nil. It is nil, too, when the script opens a socket
+// before: what the connections until then still send is passed over.
 func (r *runner) next(i int) *Event {
 	for _, e := range r.script.Events[i+1:] {
+		if e.Call != nil && e.Call.Name == "socket" {
+			return nil
+		}
 		if e.Packet != nil && e.Packet.Dir == Out {
 			return e
 		}
@@ -189,22 +211,26 @@ func fail(pos Pos, format string, args ...any) *Failure {
 
 // event plays one event. next is the packet that the script expects next after it.
 func (r *runner) event(e *Event, next *Event) error {
+	// A relative time counts from when this event's turn comes, so that what the system under test was early or late by
+	// is not added up. Only packets of the script that follow each other keep their distance.
+	base := r.target.elapsed()
+	ours := e.Packet != nil && e.Packet.Dir == In
+	if r.sent && ours {
+		base = r.last
+	}
+	r.sent = ours
 	from, to := e.Time.From, e.Time.To
 	if e.Time.Relative {
-		from, to = from+r.last, to+r.last
+		from, to = from+base, to+base
 	}
+	r.slack = max(r.set.tolerance, time.Duration(r.set.percent/100*float64(from-r.last)))
 	if to > maxRun {
 		return r.script.errorf(e.Pos, "this event is %s after the start; a script may take %s", to, maxRun)
 	}
 	if e.Packet != nil && e.Packet.Dir == Out {
-		at, err := r.expect(e, from, to)
-		if e.Time.Any || e.Time.From != e.Time.To {
-			from = at
-		}
 		r.last = from
-		return err
+		return r.expect(e, from, to)
 	}
-	base := r.last
 	r.last = from
 	if err := r.advance(from, func() bool { return false }); err != nil {
 		return err
@@ -215,8 +241,8 @@ func (r *runner) event(e *Event, next *Event) error {
 	switch {
 	case e.Packet != nil:
 		// In real time the script itself can be late. What follows then shows nothing.
-		if late := r.target.elapsed() - from; late > r.set.tolerance && r.set.target == Kernel {
-			return fail(e.Pos, "time off: this packet would be sent %s late: the machine is too busy for real time (tolerance %s)", clock(late), r.set.tolerance)
+		if late := r.target.elapsed() - from; late > r.slack && r.set.target == Kernel {
+			return fail(e.Pos, "time off: this packet would be sent %s late: the machine is too busy for real time (tolerance %s)", clock(late), r.slack)
 		}
 		return r.inject(e.Packet)
 	case e.Call != nil:
@@ -231,18 +257,24 @@ func (r *runner) event(e *Event, next *Event) error {
 	case e.Code != nil:
 		return r.code(e.Code)
 	default:
-		return r.shell(e.Shell)
+		return r.runShell(e.Shell)
 	}
 }
 
 // extra fails when a packet has been waiting so long that no later event can take it. Packets after the last that a
 // script expects are left alone, as packetdrill leaves them.
 func (r *runner) extra(next *Event) error {
-	if next == nil || next.Time.Any || next.Time.From != next.Time.To || len(r.queue) == 0 {
+	if next == nil || next.Time.Any || next.Time.From != next.Time.To {
+		return nil
+	}
+	for len(r.queue) > 0 && r.passedOver(next.Packet, r.queue[0]) {
+		r.queue = r.queue[1:]
+	}
+	if len(r.queue) == 0 {
 		return nil
 	}
 	s := r.queue[0]
-	if r.target.elapsed() <= s.at+r.set.tolerance {
+	if r.target.elapsed() <= s.at+r.slack {
 		return nil
 	}
 	f := fail(next.Pos, "extra packet: the stack sent one at %s that the script does not expect", clock(s.at))
@@ -294,9 +326,9 @@ func (r *runner) collect() {
 		if !ok {
 			return
 		}
-		s := &seen{at: f.At, dir: Out, data: f.Data}
+		s := &seen{at: f.At, dir: Out, data: f.Data, segment: f.segment}
 		s.p, s.bad = packet.Parse(f.Data)
-		if s.bad == nil {
+		if s.bad == nil && !f.noSum {
 			s.bad = s.p.Verify()
 		}
 		if s.bad == nil && isNoise(&s.p) {
@@ -411,6 +443,7 @@ func (r *runner) inboundFlow(pk *Packet) *flow {
 // inject sends a packet of the script to the stack.
 func (r *runner) inject(pk *Packet) error {
 	f := r.inboundFlow(pk)
+	f.left = false
 	r.learnUnseen(f)
 	var data []byte
 	switch {
@@ -476,7 +509,7 @@ func (r *runner) resolveICMP(pk *Packet) error {
 	n := pick(icmpTypes[m.TypeName])
 	code := icmpName{}
 	name := m.CodeName
-	if def, ok := r.set.defines[name]; ok {
+	if def, ok := r.script.define(name); ok {
 		name = def
 	}
 	if name != "" {
@@ -496,17 +529,17 @@ func (r *runner) resolveICMP(pk *Packet) error {
 	return nil
 }
 
-// expect waits for a packet of the stack and compares it. It returns when the packet was sent.
-func (r *runner) expect(e *Event, from, to time.Duration) (time.Duration, error) {
+// expect waits for a packet of the stack and compares it.
+func (r *runner) expect(e *Event, from, to time.Duration) error {
 	pk := *e.Packet
 	if pk.ICMP != nil {
 		m := *pk.ICMP
 		pk.ICMP = &m
 		if err := r.resolveICMP(&pk); err != nil {
-			return from, err
+			return err
 		}
 	}
-	limit := to + r.set.tolerance
+	limit := to + r.slack
 	if e.Time.Any {
 		from, limit = 0, r.target.elapsed()+maxWait
 	}
@@ -514,29 +547,79 @@ func (r *runner) expect(e *Event, from, to time.Duration) (time.Duration, error)
 	for {
 		if len(r.queue) == 0 {
 			if err := r.advance(limit, func() bool { return len(r.queue) > 0 }); err != nil {
-				return from, err
+				return err
 			}
 		}
 		if len(r.queue) == 0 {
-			return from, r.missing(e, &pk, rest, from, to)
+			return r.missing(e, &pk, rest, from, to)
 		}
 		s := r.queue[0]
 		r.queue = r.queue[1:]
+		if r.passedOver(&pk, s) {
+			continue
+		}
+		if pk.TCP != nil {
+			if left := s.cut(pk.TCP.Len); left != nil && !r.set.strict {
+				r.queue = append([]*seen{left}, r.queue...)
+			}
+		}
 		partial, err := r.match(e, &pk, s)
 		if err != nil {
-			return s.at, err
+			return err
 		}
-		if !e.Time.Any && (s.at < from-r.set.tolerance || s.at > limit) {
-			return s.at, r.offTime(e, s, from, to)
+		if !e.Time.Any && (s.at < from-r.slack || s.at > limit) {
+			return r.offTime(e, s, from, to)
 		}
 		if partial == 0 {
-			return s.at, nil
+			return nil
 		}
 		t := *pk.TCP
 		t.Seq += uint32(partial)
 		t.Len -= partial
 		pk.TCP, rest = &t, &t
 	}
+}
+
+// passedOver reports whether a packet belongs to a connection that the script has left: since then it has opened a
+// socket, and it does not name the ports. What it expects is of the newest connection.
+func (r *runner) passedOver(pk *Packet, s *seen) bool {
+	if pk.SrcPort != 0 || s.flow == nil || !s.flow.left {
+		return false
+	}
+	return s.flow != r.current || r.connecting != nil || pk.TCP != nil && pk.TCP.Flags&packet.SYN != 0
+}
+
+// reset ends what connections are left at the end of a run, so that no call in another thread still waits for one.
+func (r *runner) reset() {
+	r.collect()
+	for _, f := range r.flows {
+		p, err := packet.Parse(f.lastSent)
+		if err != nil || p.TCP == nil {
+			continue
+		}
+		h := tcpHeader{src: p.TCP.DstPort, dst: p.TCP.SrcPort, flags: packet.RST, seq: p.TCP.Ack}
+		if p.TCP.Flags&packet.ACK == 0 { // a SYN: RFC 9293 section 3.10.7.3 asks for its acknowledgment
+			h.flags, h.ack = packet.RST|packet.ACK, p.TCP.Seq+uint32(len(p.Payload))+1
+		}
+		ip := ipHeader{src: p.Dst, dst: p.Src, proto: packet.ProtoTCP}
+		_ = r.target.inject(ip.ip(h.bytes(nil), tcpSumAt))
+	}
+}
+
+// cut takes the first n bytes of a super-packet, if that is where one of its segments ends, and returns the rest: the
+// system hands over as one what leaves as several segments. It returns nil when there is nothing to cut.
+func (s *seen) cut(n int) *seen {
+	if s.segment == 0 || s.bad != nil || n == 0 || n >= len(s.p.Payload) || n%s.segment != 0 {
+		return nil
+	}
+	rest := *s
+	head, tail := *s.p.TCP, *s.p.TCP
+	head.Flags &^= packet.PSH | packet.FIN
+	tail.Flags &^= packet.CWR // only in the first segment (RFC 3168 section 6.1.2)
+	tail.Seq += uint32(n)
+	s.p.TCP, rest.p.TCP = &head, &tail
+	s.p.Payload, rest.p.Payload = s.p.Payload[:n], rest.p.Payload[n:]
+	return &rest
 }
 
 // missing says that a packet, or the rest of it, has not come in its time. In virtual time it costs nothing to see whether
@@ -579,7 +662,7 @@ func (r *runner) offTime(e *Event, s *seen, from, to time.Duration) error {
 	} else if s.at > to {
 		off = s.at - to
 	}
-	f := fail(e.Pos, "time off: the packet was sent at %s, expected %s: %s too %s (tolerance %s)", clock(s.at), when, clock(off), word, r.set.tolerance)
+	f := fail(e.Pos, "time off: the packet was sent at %s, expected %s: %s too %s (tolerance %s)", clock(s.at), when, clock(off), word, r.slack)
 	f.Detail = "expected: " + when + " > " + e.Packet.text() + "\nactual:   " + s.text()
 	return f
 }
@@ -594,7 +677,9 @@ func (r *runner) match(e *Event, pk *Packet, s *seen) (partial int, err error) {
 	rl := rules{stampTick: r.set.stampTick, ignorePush: r.set.ignorePush}
 	if r.set.stampTick > 0 {
 		// A tick to either side, for where in its tick each event falls.
-		rl.stampSlack = int(r.set.tolerance.Microseconds())/r.set.stampTick + 1
+		// The share that grows with time counts from the script's start, since the stamps do.
+		slack := max(r.set.tolerance, time.Duration(r.set.percent/100*float64(s.at)))
+		rl.stampSlack = int(slack.Microseconds())/r.set.stampTick + 1
 	}
 	if n := len(s.p.Payload); pk.TCP != nil && s.p.TCP != nil && !r.set.strict && n > 0 && n < pk.TCP.Len {
 		rl.partial = true
@@ -641,16 +726,20 @@ func (r *runner) outboundFlow(pk *Packet, s *seen) *flow {
 
 // call starts a socket call, and waits for its result unless the script gives it an end time.
 func (r *runner) call(e *Event, due time.Duration) error {
-	c, err := r.begin(e.Call)
+	c, err := r.begin(e.Call, e.Time.Blocking)
 	if err != nil {
 		return err
 	}
 	c.began, c.due = r.target.elapsed(), due
+	c.slack = max(r.slack, time.Duration(r.set.percent/100*float64(due-c.began)))
+	if c.prepare != nil {
+		c.prepare()
+	}
 	r.pending = append(r.pending, c)
 	r.retry()
 	r.collect()
 	if r.err == nil && !e.Time.Blocking && r.isPending(c) {
-		until := due + r.set.tolerance
+		until := due + c.slack
 		if c.timeout > 0 {
 			until += c.timeout
 			c.due += c.timeout
@@ -681,8 +770,8 @@ func (r *runner) retry() (ended bool) {
 	for i := 0; i < len(r.pending); {
 		c := r.pending[i]
 		v, err := c.attempt()
-		if err == syscall.EAGAIN && c.blocks {
-			if now := r.target.elapsed(); now > c.due+r.set.tolerance && c.due > c.began && r.err == nil {
+		if err == errPending || err == syscall.EAGAIN && c.blocks && !c.real {
+			if now := r.target.elapsed(); now > c.due+c.slack && c.due > c.began && r.err == nil {
 				r.err = fail(c.spec.Pos, "%s still blocks at %s; it should have returned at %s", c.spec.Name, clock(now), clock(c.due))
 			}
 			i++
@@ -700,8 +789,8 @@ func (r *runner) retry() (ended bool) {
 // complete holds a call's result against the script's.
 func (r *runner) complete(c *call, v int64, err error) error {
 	now := r.target.elapsed()
-	if off := now - c.due; off > r.set.tolerance || -off > r.set.tolerance {
-		return fail(c.spec.Pos, "time off: %s returned at %s, expected %s (tolerance %s)", c.spec.Name, clock(now), clock(c.due), r.set.tolerance)
+	if off := now - c.due; off.Abs() > c.slack {
+		return fail(c.spec.Pos, "time off: %s returned at %s, expected %s (tolerance %s)", c.spec.Name, clock(now), clock(c.due), c.slack)
 	}
 	if e := r.checkResult(c, v, err); e != nil {
 		return e
@@ -721,7 +810,7 @@ func (r *runner) complete(c *call, v int64, err error) error {
 }
 
 // makesFD names the calls whose result is a new fd. The script numbers fds for itself.
-var makesFD = map[string]bool{"socket": true, "accept": true, "accept4": true, "epoll_create": true, "epoll_create1": true}
+var makesFD = map[string]bool{"socket": true, "accept": true, "accept4": true, "epoll_create": true, "epoll_create1": true, "open": true}
 
 func (r *runner) checkResult(c *call, v int64, err error) error {
 	spec := c.spec
@@ -764,7 +853,7 @@ func (r *runner) open(c *call, d *descriptor) {
 // code runs a code block with the TCP_INFO of the newest connection.
 func (r *runner) code(c *Code) error {
 	for k := range r.names {
-		if strings.HasPrefix(k, "tcpi_") {
+		if isInfo(k) {
 			delete(r.names, k)
 		}
 	}
@@ -791,28 +880,20 @@ func (r *runner) code(c *Code) error {
 	return err
 }
 
-// shell applies a shell line in the middle of a script. The stack's settings are fixed when it starts, so only lines that
-// change nothing are possible.
-func (r *runner) shell(sh *Shell) error {
-	before := r.set.tcp
-	if err := r.script.shellLines(sh, &r.set); err != nil {
-		return &refusal{err.(*Error)}
-	}
-	if r.set.tcp != before {
-		return r.refuse(sh.Pos, "this setting can only be made before the first event")
-	}
-	return nil
-}
-
 // end waits for calls that still block and, if the script says so, for silence.
 func (r *runner) end() error {
 	for len(r.pending) > 0 {
 		c := r.pending[0]
-		if err := r.advance(c.due+r.set.tolerance, func() bool { return !r.isPending(c) }); err != nil {
+		if err := r.advance(c.due+c.slack, func() bool { return !r.isPending(c) }); err != nil {
 			return err
 		}
 		if r.isPending(c) {
 			return fail(c.spec.Pos, "%s still blocks at %s; it should have returned at %s", c.spec.Name, clock(r.target.elapsed()), clock(c.due))
+		}
+	}
+	for _, sh := range r.script.Cleanup {
+		if err := r.runShell(sh); err != nil {
+			return err
 		}
 	}
 	if !r.set.hasQuiet {

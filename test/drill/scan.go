@@ -161,6 +161,9 @@ func (s *scanner) keyword(word string) bool {
 	return true
 }
 
+// peekKeyword reports whether the word comes next, in any case of letters.
+func (s *scanner) peekKeyword(word string) bool { return strings.EqualFold(s.peekWord(), word) }
+
 // number passes a decimal or 0x hexadecimal number of at most the given value.
 func (s *scanner) number(what string, limit uint64) uint64 {
 	w := s.peekWord()

@@ -2,393 +2,466 @@ package drill
 
 import (
 	"fmt"
-	"net/netip"
+	"os"
 	"path"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
-
-	"github.com/catflap/catflap/stack"
 )
 
-// settings are what a script runs under: its header options, and what its shell lines set.
-type settings struct {
-	target     Target
-	ipVersion  string // ipv4, ipv6 or ipv4-mapped-ipv6
-	local      netip.Prefix
-	remote     netip.Addr
-	mtu        int
-	tolerance  time.Duration
-	stampTick  int // microseconds; 0: time stamps are not compared
-	strict     bool
-	ignorePush bool // PSH is not compared
-	explain    bool // collect the stack's decisions about packets
-	bindPort   uint16
-	quietEnd   time.Duration
-	hasQuiet   bool
-	tcp        stack.TCPConfig
-	sysctls    []sysctl // in order, for the kernel
-	defines    map[string]string
+// Backquoted texts are read as a shell reads them, as far as scripts need it: commands one after another or joined by ;
+// && || and |, words, quotes, comments, $((arithmetic)), and output thrown away. What a command means is decided here, and
+// not by a shell: only what is understood is done, everything else is refused by name, or left to a shell that the user
+// has allowed.
+
+// command is one pipeline of a backquoted text. Exactly one of sysctls, stages, shell and nothing is set.
+type command struct {
+	script *Script
+	pos    Pos
+	text   string // as written, for messages
+	after  string // how it is joined to the one before: "", ";", "&&" or "||"
+	// soft is that the command stands in a file that scripts share: what the target does not have is passed over.
+	soft bool
+
+	sysctls []sysctl
+	stages  [][]string // commands that are done here, or by the programs tc and ip; each reads what the one before wrote
+	shell   string     // a text for a shell
+	nothing bool       // needs nothing: each script has a system of its own
 }
 
-// sysctl is one setting of the kernel: a path below /proc/sys and a value.
-type sysctl struct{ path, value string }
-
-// What packetdrill's own defaults are, so that scripts without options mean the same here.
-const (
-	defaultTolerance = 4 * time.Millisecond
-	defaultMTU       = 1500
-	// IPv6's header is 20 bytes longer, so with 20 bytes more an MSS is the same in both.
-	defaultMTUv6 = defaultMTU + 20
-	defaultPort  = 8080
-)
-
-// The send and receive buffers that public scripts set in their defaults.sh; much in them depends on it, as the window
-// scale of 8 that follows from 15 MiB.
-const (
-	receiveBuffer    = 540000
-	receiveBufferMax = 15 << 20
-	sendBuffer       = 256 << 10
-	sendBufferMax    = 4 << 20
-	synRetries       = 5
-)
-
-func defaultSettings() settings {
-	return settings{
-		ipVersion: "ipv4",
-		tolerance: defaultTolerance,
-		bindPort:  defaultPort,
-		defines:   map[string]string{},
-		tcp: stack.TCPConfig{
-			ReceiveBuffer: receiveBuffer, ReceiveBufferMax: receiveBufferMax,
-			SendBuffer: sendBuffer, SendBufferMax: sendBufferMax,
-			SynRetries: synRetries,
-		},
-	}
+func (c command) refuse(format string, args ...any) error {
+	return &refusal{c.script.errorf(c.pos, "shell line %q: %s", c.text, fmt.Sprintf(format, args...))}
 }
 
-// configure reads the header options and the shell lines before the first event.
-func (s *Script) configure(on Target) (settings, error) {
-	set := defaultSettings()
-	set.target = on
-	var local, remote string
-	prefix := -1
-	for _, o := range s.Options {
-		if err := set.option(o, &local, &remote, &prefix); err != nil {
-			return set, s.errorf(o.Pos, "--%s: %v", o.Name, err)
+// maxInclude bounds how deep the files that scripts call may call others.
+const maxInclude = 3
+
+// commands reads a backquoted text. The error is a *refusal: what the text asks for that target on cannot do. anyShell
+// says that a shell may do what is not understood here.
+func (s *Script) commands(sh *Shell, on Target, anyShell bool) ([]command, error) {
+	b := &shellReader{script: s, on: on, sh: sh, dir: filepath.Dir(s.Name)}
+	if err := b.read(sh.Text); err != nil {
+		if anyShell && on == Kernel {
+			return []command{{script: s, pos: sh.Pos, text: sh.Text, shell: sh.Text}}, nil
 		}
+		return nil, err
 	}
-	if err := set.addresses(local, remote, prefix); err != nil {
-		return set, s.errorf(Pos{1, 1}, "%v", err)
-	}
-	for _, sh := range s.Init {
-		if err := s.shellLines(sh, &set); err != nil {
-			return set, err
-		}
-	}
-	return set, nil
+	return b.out, nil
 }
 
-// option applies one header option.
-func (set *settings) option(o Option, local, remote *string, prefix *int) error {
-	number := func(limit int) (int, error) {
-		n, err := strconv.Atoi(o.Value)
-		if err != nil || n < 0 || n > limit {
-			return 0, fmt.Errorf("%q is not a number from 0 to %d", o.Value, limit)
-		}
-		return n, nil
+// shellReader collects the commands of a text.
+type shellReader struct {
+	script *Script
+	on     Target
+	sh     *Shell
+	dir    string // of the script
+	file   string // that is being read instead of the backquoted text
+	depth  int
+	out    []command
+}
+
+// read adds the commands of a text.
+func (b *shellReader) read(text string) error {
+	tokens, err := shellTokens(text)
+	if err != nil {
+		return b.refuse(text, "%v", err)
 	}
-	switch o.Name {
-	case "ip_version":
-		switch o.Value {
-		case "ipv4", "ipv6", "ipv4-mapped-ipv6":
-			set.ipVersion = o.Value
+	c := command{script: b.script, soft: b.file != ""}
+	var words []string
+	var stages [][]string
+	end := func(joint string) error {
+		if len(words) > 0 {
+			stages = append(stages, words)
+		}
+		words = nil
+		if joint == "|" {
+			return nil
+		}
+		if len(stages) > 0 {
+			c.text = pipelineText(stages)
+			c.pos = b.script.commandPos(b.sh, stages[0])
+			c.stages = stages
+			if err := b.understand(&c); err != nil {
+				return err
+			}
+		}
+		stages = nil
+		c = command{script: b.script, soft: b.file != "", after: joint}
+		return nil
+	}
+	for _, t := range tokens {
+		switch {
+		case t.operator && (t.text == "|" || t.text == ";" || t.text == "&&" || t.text == "||"):
+			if err := end(t.text); err != nil {
+				return err
+			}
+		case t.operator: // output to a file
+			return b.refuse(strings.Join(words, " "), "its output goes to %s; only /dev/null can be written to here", t.text)
 		default:
-			return fmt.Errorf("%q is none of ipv4, ipv6, ipv4-mapped-ipv6", o.Value)
+			words = append(words, t.text)
 		}
-	case "local_ip":
-		*local = o.Value
-	case "remote_ip":
-		*remote = o.Value
-	case "netmask_ip":
-		a, err := netip.ParseAddr(o.Value)
-		if err != nil || !a.Is4() {
-			return fmt.Errorf("%q is not an IPv4 netmask", o.Value)
-		}
-		b := a.As4()
-		m := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
-		*prefix = 0
-		for ; m&(1<<31) != 0; m <<= 1 {
-			*prefix++
-		}
-		if m != 0 {
-			return fmt.Errorf("%q is not an IPv4 netmask", o.Value)
-		}
-	case "gateway_ip", "speed", "wire_protocol", "verbose", "debug", "dry_run", "non_fatal", "init_scripts", "code_command", "code_format", "code_sockopt":
-		// They say how packetdrill reaches the kernel or what it prints; here they change nothing.
-	case "mtu":
-		n, err := number(65535)
-		if err != nil || n < 68 {
-			return fmt.Errorf("%q is not an MTU from 68 to 65535", o.Value)
-		}
-		set.mtu = n
-	case "mss":
-		// How large the segments are of which a larger packet to the stack is said to consist (GRO): it comes whole.
-		if n, err := number(65535); err != nil || n == 0 {
-			return fmt.Errorf("%q is not an MSS", o.Value)
-		}
-	case "tolerance_usecs":
-		n, err := number(10_000_000)
-		if err != nil {
-			return err
-		}
-		set.tolerance = time.Duration(n) * time.Microsecond
-	case "tolerance_percent":
-		if _, err := number(100); err != nil {
-			return err
-		}
-	case "tcp_ts_tick_usecs":
-		n, err := number(1_000_000)
-		if err != nil {
-			return err
-		}
-		set.stampTick = n
-	case "tcp_ts_ecr_scaled":
-	case "strict_segments":
-		set.strict = true
-	case "ignore_push":
-		set.ignorePush = true
-	case "bind_port":
-		n, err := number(65535)
-		if err != nil || n == 0 {
-			return fmt.Errorf("%q is not a port", o.Value)
-		}
-		set.bindPort = uint16(n)
-	case "quiet_end":
-		d, err := parseSeconds(o.Value)
-		if err != nil {
-			return fmt.Errorf("%q is not a time in seconds", o.Value)
-		}
-		set.quietEnd, set.hasQuiet = d, true
-	case "define":
-		name, value, ok := strings.Cut(o.Value, "=")
-		if !ok || name == "" {
-			return fmt.Errorf("%q is not NAME=VALUE", o.Value)
-		}
-		set.defines[name] = strings.Trim(value, `"`)
-	default:
-		return fmt.Errorf("this option is not known: ip_version, local_ip, remote_ip, netmask_ip, mtu, mss, tolerance_usecs, tcp_ts_tick_usecs, strict_segments, ignore_push, bind_port, define, quiet_end")
 	}
-	return nil
+	return end("")
 }
 
-// addresses fills in the addresses and MTU that the options left out.
-func (set *settings) addresses(local, remote string, prefix int) error {
-	v6 := set.ipVersion == "ipv6"
-	def := func(v *string, v4, six string) {
-		if *v == "" {
-			*v = v4
-			if v6 {
-				*v = six
+func (b *shellReader) refuse(line, format string, args ...any) error {
+	line = strings.TrimSpace(line)
+	if w := strings.Fields(line); len(w) > 0 {
+		c := command{script: b.script, pos: b.script.commandPos(b.sh, w), text: line}
+		if b.file != "" {
+			return c.refuse("in %s: %s", b.file, fmt.Sprintf(format, args...))
+		}
+		return c.refuse(format, args...)
+	}
+	return command{script: b.script, pos: b.sh.Pos, text: line}.refuse(format, args...)
+}
+
+func pipelineText(stages [][]string) string {
+	var parts []string
+	for _, w := range stages {
+		parts = append(parts, strings.Join(w, " "))
+	}
+	return strings.Join(parts, " | ")
+}
+
+// understand decides what a command means, and adds it.
+func (b *shellReader) understand(c *command) error {
+	words := c.stages[0]
+	name := words[0]
+	base := path.Base(name)
+	switch {
+	case strings.HasPrefix(name, "/tmp/sysctl_restore_"):
+		c.stages, c.nothing = nil, true
+	case strings.HasSuffix(base, ".sh") && len(words) == 1 && len(c.stages) == 1:
+		return b.include(name)
+	case base == "set_sysctls.py", base == "sysctl":
+		sysctls, err := sysctlCommand(words[1:])
+		if err != nil {
+			return b.refuse(c.text, "%v", err)
+		}
+		c.stages, c.sysctls = nil, sysctls
+	case base == "tcpdrop", base == "setkey" && len(words) == 2 && words[1] == "-F":
+		// Connections and keys of earlier scripts: there are none.
+		c.stages, c.nothing = nil, true
+	case b.on == Stack && (base == "ethtool" || base == "ip" || base == "tc"):
+		// There is no offload to switch off, nothing that is remembered, and no queueing discipline to replace.
+		line := strings.Join(words, " ")
+		switch {
+		case base == "ethtool" && strings.Contains(line, " -K ") && !strings.Contains(line, " on"),
+			strings.HasPrefix(line, "ip tcp_metrics flush"),
+			strings.HasPrefix(line, "tc qdisc add dev tun0 root pfifo") && len(words) == 7:
+			c.stages, c.nothing = nil, true
+		default:
+			return b.refuse(c.text, "the stack has no counterpart to it")
+		}
+	default:
+		for _, w := range c.stages {
+			if err := understood(w, b.on); err != nil {
+				return b.refuse(c.text, "%v", err)
 			}
 		}
 	}
-	// Documentation and private addresses, packetdrill's own.
-	def(&local, "192.168.0.1", "fd3d:0a0b:17d6::1")
-	def(&remote, "192.0.2.1", "fd3d:fa7b:d17d::1")
-	l, err := netip.ParseAddr(local)
-	if err != nil || l.Is6() != v6 {
-		return fmt.Errorf("--local_ip=%s is not an address for --ip_version=%s", local, set.ipVersion)
-	}
-	r, err := netip.ParseAddr(remote)
-	if err != nil || r.Is6() != v6 {
-		return fmt.Errorf("--remote_ip=%s is not an address for --ip_version=%s", remote, set.ipVersion)
-	}
-	if prefix < 0 {
-		prefix = 16
-		if v6 {
-			prefix = 48
-		}
-	}
-	set.local, set.remote = netip.PrefixFrom(l, prefix), r
-	if set.mtu == 0 {
-		set.mtu = defaultMTU
-		if v6 {
-			set.mtu = defaultMTUv6
-		}
-	}
+	b.out = append(b.out, *c)
 	return nil
 }
 
-// shellLines applies a backquoted text: its commands are not run, but a few are understood.
-func (s *Script) shellLines(sh *Shell, set *settings) error {
-	text := strings.ReplaceAll(sh.Text, "\\\r\n", " ")
-	text = strings.ReplaceAll(text, "\\\n", " ")
-	for _, line := range commandEnd.Split(text, -1) {
-		if i := strings.Index(line, "#"); i >= 0 && (i == 0 || line[i-1] == ' ' || line[i-1] == '\t') {
-			line = line[:i]
-		}
-		line = strings.TrimSpace(redirections.ReplaceAllString(line, ""))
-		if line == "" {
-			continue
-		}
-		if err := set.command(line); err != nil {
-			return s.errorf(s.commandPos(sh, strings.Fields(line)[0]), "shell line %q: %v", line, err)
-		}
+// include reads the file that a script calls, as "../common/defaults.sh".
+func (b *shellReader) include(name string) error {
+	if b.depth >= maxInclude {
+		return b.refuse(name, "files call each other more than %d deep", maxInclude)
 	}
-	return nil
+	file := name
+	if !filepath.IsAbs(file) {
+		file = filepath.Join(b.dir, filepath.FromSlash(name))
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return b.refuse(name, "%v", err)
+	}
+	if len(text) > maxScript {
+		return b.refuse(name, "the file has %d bytes; at most %d are read", len(text), maxScript)
+	}
+	outer, depth := b.file, b.depth
+	b.file, b.depth = name, depth+1
+	err = b.read(string(text))
+	b.file, b.depth = outer, depth
+	return err
 }
 
-// commandPos is where in a backquoted text a command stands that begins with the given word.
-func (s *Script) commandPos(sh *Shell, word string) Pos {
+// ipObjects are what ip may show and change: they lie in the network namespace of the script.
+var ipObjects = []string{"route", "link", "addr", "address", "neigh", "tcp_metrics", "rule"}
+
+// understood says why a command of a pipeline cannot be done here.
+func understood(words []string, on Target) error {
+	switch base := path.Base(words[0]); base {
+	case "true", "sync":
+		return nil
+	case "nstat":
+		_, err := nstatFlags(words[1:])
+		return err
+	case "rm":
+		if len(words) > 2 && words[1] == "-f" {
+			return nil
+		}
+	case "dd":
+		_, _, err := ddFlags(words[1:])
+		return err
+	case "sockstat":
+		_, err := sockstatFlags(words[1:])
+		return err
+	case "grep":
+		g, err := grepFlags(words[1:])
+		if err != nil {
+			return err
+		}
+		for _, f := range g.files {
+			if on != Kernel || !strings.HasPrefix(path.Clean(f), "/proc/net/") {
+				return fmt.Errorf("grep reads only what is piped to it, and on the kernel files in /proc/net")
+			}
+		}
+		return nil
+	case "tc", "ip":
+		if on != Kernel {
+			return fmt.Errorf("the stack has no counterpart to it")
+		}
+		// Nothing that leads out of the namespace, and nothing that runs other commands.
+		for _, w := range words {
+			if slices.Contains([]string{"netns", "vrf", "exec", "-n", "-netns", "-b", "-batch", "bpf", "-B"}, w) {
+				return fmt.Errorf("%s with %q is not run", base, w)
+			}
+		}
+		args := slices.DeleteFunc(slices.Clone(words[1:]), func(w string) bool { return strings.HasPrefix(w, "-") })
+		if base == "ip" && len(args) > 0 && slices.Contains(ipObjects, args[0]) || base == "tc" && len(args) > 0 && args[0] == "qdisc" {
+			return nil
+		}
+		return fmt.Errorf("of %s only %s are run", base, map[string]string{"ip": strings.Join(ipObjects, ", "), "tc": "qdisc"}[base])
+	case "ethtool":
+		if on == Kernel && len(words) > 2 && words[1] == "-K" && words[2] == deviceName {
+			return nil
+		}
+	}
+	const known = "sysctl, set_sysctls.py, files that end in .sh, nstat, sockstat, grep, dd of zeros, rm -f, tc qdisc, ip route|link|…, sysctl_restore, tcpdrop, true, sync"
+	if on == Kernel {
+		return fmt.Errorf("this command is not run; understood are %s. With --shell a shell runs it, as you, in the script's namespace", known)
+	}
+	return fmt.Errorf("this command is not run; understood are %s", known)
+}
+
+// commandPos is where in a backquoted text a command stands: on a line with its first word, and with its last one if
+// there is such a line.
+func (s *Script) commandPos(sh *Shell, words []string) Pos {
+	found := sh.Pos
 	for n := range strings.Count(sh.Text, "\n") + 1 {
 		line, from := s.line(sh.Pos.Line+n), 0
 		if n == 0 {
 			from = sh.Pos.Col // behind the backquote
 		}
-		if i := strings.Index(line[min(from, len(line)):], word); i >= 0 {
-			return Pos{Line: sh.Pos.Line + n, Col: from + i + 1}
+		line = line[min(from, len(line)):]
+		i := indexWord(line, words[0])
+		if i < 0 {
+			continue
+		}
+		at := Pos{Line: sh.Pos.Line + n, Col: from + i + 1}
+		if strings.Contains(line[i:], words[len(words)-1]) {
+			return at
+		}
+		if found == sh.Pos {
+			found = at
 		}
 	}
-	return sh.Pos
+	return found
+}
+
+// indexWord is where in a line a word stands by itself, -1 if nowhere.
+func indexWord(line, word string) int {
+	for from := 0; ; {
+		i := strings.Index(line[from:], word)
+		if i < 0 {
+			return -1
+		}
+		i += from
+		end := i + len(word)
+		if (i == 0 || !isWord(line[i-1])) && (end == len(line) || !isWord(line[end])) {
+			return i
+		}
+		from = end
+	}
+}
+
+// shellToken is a word, or an operator: | ; && || or the name of a file that output goes to.
+type shellToken struct {
+	text     string
+	operator bool
 }
 
 var (
-	commandEnd   = regexp.MustCompile(`\n|;|&&|\|\|`)
-	redirections = regexp.MustCompile(`[0-9&]*>\s*\S+`)
-	assignment   = regexp.MustCompile(`([A-Za-z0-9_./]+)\s*=\s*("[^"]*"|\S+)`)
+	redirection = regexp.MustCompile(`^(?:[0-9]*>>?&[0-9]|[0-9&]*>>?[ \t]*([^\s;|&]+))`)
+	expansion   = regexp.MustCompile(`^\$(?:\{[A-Za-z_][A-Za-z0-9_]*\}|[A-Za-z_][A-Za-z0-9_]*)`)
 )
 
-// command applies one command of a shell line.
-func (set *settings) command(line string) error {
-	words := strings.Fields(line)
-	switch base := path.Base(words[0]); {
-	case base == "defaults.sh":
-		// The values that these set are this package's own defaults.
-		return nil
-	case base == "set_sysctls.py", words[0] == "sysctl":
-		found := assignment.FindAllStringSubmatch(line, -1)
-		if len(found) == 0 {
-			return fmt.Errorf("no NAME=VALUE in it")
+// shellTokens splits a text as a shell does.
+func shellTokens(text string) ([]shellToken, error) {
+	text = strings.ReplaceAll(text, "\\\r\n", " ")
+	text = strings.ReplaceAll(text, "\\\n", " ")
+	var out []shellToken
+	var word strings.Builder
+	inWord := false
+	flush := func() {
+		if inWord {
+			out = append(out, shellToken{text: word.String()})
 		}
-		for _, m := range found {
-			if err := set.sysctl(m[1], strings.Trim(m[2], `"`)); err != nil {
-				return err
-			}
-		}
-		return nil
-	case strings.HasPrefix(words[0], "/tmp/sysctl_restore_"), words[0] == "true", words[0] == "sync":
-		// Each script runs on a stack of its own, so there is nothing to restore.
-		return nil
-	case words[0] == "nstat" && len(words) == 1:
-		return nil // resets counters that nothing here reads
-	case strings.HasPrefix(line, "ip tcp_metrics flush"):
-		return nil // nothing is remembered from one connection to the next
-	case words[0] == "ethtool" && strings.Contains(line, " -K ") && !strings.Contains(line, " on"):
-		return nil // there is no offload to switch off
-	case strings.HasPrefix(line, "tc qdisc add dev tun0 root pfifo") && len(words) == 7:
-		return nil // there is no queueing discipline to replace
+		word.Reset()
+		inWord = false
 	}
-	return fmt.Errorf("shell commands are not run; only these are understood: sysctl, set_sysctls.py, defaults.sh, sysctl_restore, ip tcp_metrics flush, ethtool -K … off")
+	operator := func(s string) { flush(); out = append(out, shellToken{text: s, operator: true}) }
+	for i := 0; i < len(text); {
+		rest := text[i:]
+		c := rest[0]
+		switch {
+		case c == '\n' || c == ';':
+			operator(";")
+			i++
+		case strings.HasPrefix(rest, "&&"), strings.HasPrefix(rest, "||"):
+			operator(rest[:2])
+			i += 2
+		case c == '|':
+			operator("|")
+			i++
+		case c == ' ' || c == '\t' || c == '\r':
+			flush()
+			i++
+		case c == '#' && !inWord:
+			n := strings.IndexByte(rest, '\n')
+			if n < 0 {
+				n = len(rest)
+			}
+			i += n
+		case redirection.MatchString(rest) && (!inWord || c == '>'):
+			m := redirection.FindStringSubmatch(rest)
+			if m[1] != "" && m[1] != "/dev/null" {
+				operator(m[1])
+			}
+			flush()
+			i += len(m[0])
+		case c == '\'':
+			n := strings.IndexByte(rest[1:], '\'')
+			if n < 0 {
+				return nil, fmt.Errorf("a quote ' has no end")
+			}
+			word.WriteString(rest[1 : 1+n])
+			inWord = true
+			i += n + 2
+		case c == '"':
+			n, err := doubleQuoted(rest, &word)
+			if err != nil {
+				return nil, err
+			}
+			inWord = true
+			i += n
+		case c == '$':
+			n, err := expandWord(rest, &word)
+			if err != nil {
+				return nil, err
+			}
+			inWord = true
+			i += n
+		case c == '\\' && len(rest) > 1:
+			word.WriteByte(rest[1])
+			inWord = true
+			i += 2
+		case strings.ContainsRune("&<>(){}`", rune(c)) && !(c == '{' || c == '}'):
+			return nil, fmt.Errorf("%q is not understood here", string(c))
+		default:
+			word.WriteByte(c)
+			inWord = true
+			i++
+		}
+	}
+	flush()
+	return out, nil
 }
 
-// withoutEffect are settings of Linux's TCP for which nothing need be done here when they have these values, "*" for any:
-// because the stack is so anyway, or because the value makes no difference on this link.
-var withoutEffect = map[string][]string{
-	// What the stack always does.
-	"tcp_timestamps":            {"1"},
-	"tcp_window_scaling":        {"1"},
-	"tcp_slow_start_after_idle": {"1"},
-	"tcp_syncookies":            {"0", "1"}, // cookies only when the queue is full
-	"tcp_reordering":            {"3"},
-	// What it never does.
-	"tcp_dsack":             {"0"},
-	"tcp_ecn":               {"0"},
-	"tcp_fastopen":          {"0"},
-	"tcp_mtu_probing":       {"0"},
-	"tcp_autocorking":       {"0"},
-	"tcp_notsent_lowat":     {"4294967295", "-1"},
-	"tcp_no_metrics_save":   {"1"},
-	"tcp_frto":              {"*"}, // how a timeout proves spurious shows in no packet that scripts look at
-	"tcp_fack":              {"*"}, // without meaning in Linux since 4.15
-	"tcp_ecn_option":        {"*"}, // nothing without ECN
-	"tcp_fastopen_key":      {"*"}, // nothing without Fast Open
-	"tcp_tso_win_divisor":   {"*"}, // nothing without segmentation offload
-	"tcp_min_tso_segs":      {"*"},
-	"tcp_pacing_ss_ratio":   {"*"}, // nothing without pacing
-	"tcp_pacing_ca_ratio":   {"*"},
-	"tcp_invalid_ratelimit": {"500"},
-
-	"tcp_fastopen_blackhole_timeout_sec": {"*"},
+// doubleQuoted adds what stands between double quotes, and returns its length with them.
+func doubleQuoted(rest string, word *strings.Builder) (int, error) {
+	for i := 1; i < len(rest); {
+		switch c := rest[i]; {
+		case c == '"':
+			return i + 1, nil
+		case c == '\\' && i+1 < len(rest) && strings.IndexByte("\"\\$`", rest[i+1]) >= 0:
+			word.WriteByte(rest[i+1])
+			i += 2
+		case c == '$':
+			n, err := expandWord(rest[i:], word)
+			if err != nil {
+				return 0, err
+			}
+			i += n
+		default:
+			word.WriteByte(c)
+			i++
+		}
+	}
+	return 0, fmt.Errorf("a quote \" has no end")
 }
 
-// sysctl applies a setting, given as net.ipv4.NAME or /proc/sys/net/ipv4/NAME.
-func (set *settings) sysctl(name, value string) error {
-	p := strings.TrimPrefix(name, "/proc/sys/")
-	p = strings.ReplaceAll(p, ".", "/")
-	set.sysctls = append(set.sysctls, sysctl{p, value})
-	if set.target == Kernel {
-		return nil // it knows its own
-	}
-	short, ok := strings.CutPrefix(p, "net/ipv4/")
-	if !ok {
-		return fmt.Errorf("only net.ipv4.tcp_… can be set, not %s", name)
-	}
-	number := func() (int, error) {
-		n, err := strconv.ParseInt(value, 0, 32)
-		if err != nil || n < 0 {
-			return 0, fmt.Errorf("%s=%s: not a number", short, value)
+// expandWord adds what a text that starts with "$" stands for, and returns how much of it that is: $((arithmetic)), or a
+// variable, which stays as it is written.
+func expandWord(rest string, word *strings.Builder) (int, error) {
+	if strings.HasPrefix(rest, "$((") {
+		n := strings.Index(rest, "))")
+		if n < 0 {
+			return 0, fmt.Errorf("$(( has no end")
 		}
-		return int(n), nil
+		v, err := arithmetic(rest[3:n])
+		if err != nil {
+			return 0, err
+		}
+		word.WriteString(strconv.FormatInt(v, 10))
+		return n + 2, nil
 	}
-	three := func() (low, def, high int, err error) {
-		f := strings.Fields(value)
-		var n [3]int
-		for i := range n {
-			if len(f) != 3 {
-				return 0, 0, 0, fmt.Errorf("%s=%q: three numbers are needed", short, value)
+	m := expansion.FindString(rest)
+	if m == "" {
+		return 0, fmt.Errorf("%q is not understood here", "$")
+	}
+	word.WriteString(m)
+	return len(m), nil
+}
+
+// arithmetic evaluates an expression of integers with the operators that code blocks have.
+func arithmetic(text string) (v int64, err error) {
+	script := &Script{Name: "arithmetic", source: []string{text}}
+	err = guard(func() {
+		b := &codeParser{scanner: newScanner(script, text)}
+		x := b.expr()
+		if !b.eof() {
+			b.fail(b.here(), "expected the end of the expression")
+		}
+		switch n := evaluate(x, script).(type) {
+		case int64:
+			v = n
+		case float64:
+			v = int64(n)
+		default:
+			b.fail(Pos{1, 1}, "not a number")
+		}
+	})
+	if err != nil {
+		return 0, fmt.Errorf("$((%s)) is no expression of integers that is understood here", text)
+	}
+	return v, nil
+}
+
+// evaluate runs an expression without names; a mistake in it is thrown as a *Error.
+func evaluate(x codeExpr, script *Script) any {
+	defer func() {
+		if r := recover(); r != nil {
+			if mistake, ok := r.(codeError); ok {
+				panic(mistake.Error)
 			}
-			if n[i], err = strconv.Atoi(f[i]); err != nil || n[i] <= 0 {
-				return 0, 0, 0, fmt.Errorf("%s=%q: %q is not a size", short, value, f[i])
-			}
+			panic(r)
 		}
-		return n[0], n[1], n[2], nil
-	}
-	var err error
-	switch short {
-	case "tcp_sack":
-		n, e := number()
-		set.tcp.NoSACK, err = n == 0, e
-	case "tcp_recovery", "tcp_early_retrans":
-		n, e := number()
-		set.tcp.NoRACK, err = n == 0, e
-	case "tcp_congestion_control":
-		set.tcp.CongestionControl = value
-		if value != "cubic" && value != "reno" {
-			err = fmt.Errorf("%s=%s: the stack has cubic and reno", short, value)
-		}
-	case "tcp_rmem":
-		_, set.tcp.ReceiveBuffer, set.tcp.ReceiveBufferMax, err = three()
-	case "tcp_wmem":
-		_, set.tcp.SendBuffer, set.tcp.SendBufferMax, err = three()
-	case "tcp_syn_retries":
-		set.tcp.SynRetries, err = number()
-	case "tcp_synack_retries":
-		_, err = number() // netstack counts SYN-ACKs with tcp_syn_retries
-	case "tcp_retries2":
-		set.tcp.Retries, err = number()
-	default:
-		values, known := withoutEffect[short]
-		if !known {
-			return fmt.Errorf("the stack has no counterpart to %s", name)
-		}
-		for _, v := range values {
-			if v == "*" || v == value {
-				return nil
-			}
-		}
-		return fmt.Errorf("the stack cannot do %s=%s, only %s", name, value, strings.Join(values, ", "))
-	}
-	return err
+	}()
+	return x.eval(&codeEnv{script: script, names: map[string]any{}})
 }

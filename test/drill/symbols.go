@@ -28,6 +28,7 @@ var symbols = map[string]int64{
 
 	"IP_TOS": 1, "IP_TTL": 2, "IP_MTU_DISCOVER": 10, "IP_RECVERR": 11, "IP_RECVTTL": 12, "IP_RECVTOS": 13, "IP_MTU": 14,
 	"IP_FREEBIND": 15, "IP_TRANSPARENT": 19, "IP_BIND_ADDRESS_NO_PORT": 24,
+	"IPTOS_DSCP_CS1": 0x20, "IPTOS_DSCP_AF11": 0x28, "IPTOS_LOWDELAY": 0x10, "IPTOS_THROUGHPUT": 8, "IPTOS_RELIABILITY": 4,
 	"IP_PMTUDISC_DONT": 0, "IP_PMTUDISC_WANT": 1, "IP_PMTUDISC_DO": 2, "IP_PMTUDISC_PROBE": 3,
 	"IPV6_UNICAST_HOPS": 16, "IPV6_MTU_DISCOVER": 23, "IPV6_MTU": 24, "IPV6_RECVERR": 25, "IPV6_V6ONLY": 26, "IPV6_TCLASS": 67,
 
@@ -46,6 +47,14 @@ var symbols = map[string]int64{
 	"SOF_TIMESTAMPING_RX_SOFTWARE": 8, "SOF_TIMESTAMPING_SOFTWARE": 16, "SOF_TIMESTAMPING_SYS_HARDWARE": 32,
 	"SOF_TIMESTAMPING_RAW_HARDWARE": 64, "SOF_TIMESTAMPING_OPT_ID": 128, "SOF_TIMESTAMPING_TX_SCHED": 256,
 	"SOF_TIMESTAMPING_TX_ACK": 512, "SOF_TIMESTAMPING_OPT_CMSG": 1024, "SOF_TIMESTAMPING_OPT_TSONLY": 2048,
+
+	"SCM_TIMESTAMPING": 37, "SCM_TSTAMP_SND": 0, "SCM_TSTAMP_SCHED": 1, "SCM_TSTAMP_ACK": 2,
+	"SO_EE_ORIGIN_NONE": 0, "SO_EE_ORIGIN_LOCAL": 1, "SO_EE_ORIGIN_ICMP": 2, "SO_EE_ORIGIN_ICMP6": 3, "SO_EE_ORIGIN_TIMESTAMPING": 4,
+	"SO_EE_ORIGIN_ZEROCOPY": 5, "SO_EE_CODE_ZEROCOPY_COPIED": 1,
+	"SPLICE_F_MOVE": 1, "SPLICE_F_NONBLOCK": 2, "SPLICE_F_MORE": 4,
+
+	// FreeBSD's numbers of options that Linux does not have, and that stand for nothing else there: the option does not exist.
+	"TCP_REMOTE_UDP_ENCAPS_PORT": 71, "TCP_KEEPINIT": 128,
 
 	"SHUT_RD": 0, "SHUT_WR": 1, "SHUT_RDWR": 2,
 	"F_GETFL": 3, "F_SETFL": 4, "O_RDONLY": 0, "O_WRONLY": 1, "O_RDWR": 2, "O_NONBLOCK": 0x800,
@@ -66,6 +75,10 @@ var infoSymbols = map[string]any{
 	"TCP_ESTABLISHED": int64(1), "TCP_SYN_SENT": int64(2), "TCP_SYN_RECV": int64(3), "TCP_FIN_WAIT1": int64(4),
 	"TCP_FIN_WAIT2": int64(5), "TCP_TIME_WAIT": int64(6), "TCP_CLOSE": int64(7), "TCP_CLOSE_WAIT": int64(8),
 	"TCP_LAST_ACK": int64(9), "TCP_LISTEN": int64(10), "TCP_CLOSING": int64(11),
+	// FreeBSD's names of the states.
+	"TCPI_ESTABLISHED": int64(1), "TCPI_SYN_SENT": int64(2), "TCPI_SYN_RECEIVED": int64(3), "TCPI_FIN_WAIT_1": int64(4),
+	"TCPI_FIN_WAIT_2": int64(5), "TCPI_TIME_WAIT": int64(6), "TCPI_CLOSED": int64(7), "TCPI_CLOSE_WAIT": int64(8),
+	"TCPI_LAST_ACK": int64(9), "TCPI_LISTEN": int64(10), "TCPI_CLOSING": int64(11),
 	"TCP_INFINITE_SSTHRESH": int64(infiniteSsthresh),
 }
 
@@ -106,6 +119,7 @@ var errnos = map[string]struct {
 	"EMSGSIZE":        {syscall.EMSGSIZE, "Message too long"},
 	"ENETDOWN":        {syscall.ENETDOWN, "Network is down"},
 	"ENETUNREACH":     {syscall.ENETUNREACH, "Network is unreachable"},
+	"ENOMSG":          {syscall.ENOMSG, "No message of desired type"},
 	"ENOBUFS":         {syscall.ENOBUFS, "No buffer space available"},
 	"ENODEV":          {syscall.ENODEV, "No such device"},
 	"ENOENT":          {syscall.ENOENT, "No such file or directory"},

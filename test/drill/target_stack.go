@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
@@ -15,8 +16,11 @@ import (
 // stackTarget is the userspace stack on a wire in memory, in virtual time.
 type stackTarget struct {
 	*Wire
-	s     *stack.Stack
-	sys   *stack.Sys
+	s       *stack.Stack
+	sys     *stack.Sys
+	between func(Direction, []byte) [][]byte // nil: nothing
+	changed []Frame                          // what it made of the packets that the stack has sent
+
 	trail *stack.Subscription // nil unless decisions are asked for
 }
 
@@ -52,6 +56,8 @@ func newStackTarget(set settings) (*stackTarget, error) {
 	}
 	return t, nil
 }
+
+func (t *stackTarget) begin() {}
 
 func (t *stackTarget) stop() {
 	if t.trail != nil {
@@ -91,11 +97,33 @@ func (t *stackTarget) decisions() string {
 func (t *stackTarget) elapsed() time.Duration { return t.clock.Elapsed() }
 
 func (t *stackTarget) inject(data []byte) error {
-	t.Inject(data)
+	if t.between == nil {
+		t.Inject(data)
+		return nil
+	}
+	for _, b := range t.between(In, bytes.Clone(data)) {
+		t.Inject(b)
+	}
 	return nil
 }
 
-func (t *stackTarget) sent() (Frame, bool) { return t.Sent() }
+func (t *stackTarget) sent() (Frame, bool) {
+	if t.between == nil {
+		return t.Sent()
+	}
+	for len(t.changed) == 0 {
+		f, ok := t.Sent()
+		if !ok {
+			return Frame{}, false
+		}
+		for _, b := range t.between(Out, f.Data) {
+			t.changed = append(t.changed, Frame{At: f.At, Data: b})
+		}
+	}
+	f := t.changed[0]
+	t.changed = t.changed[1:]
+	return f, true
+}
 
 func (t *stackTarget) advance(until time.Duration, stop func() bool) bool {
 	return t.advanceTo(until, stop)
@@ -115,7 +143,10 @@ func (t *stackTarget) bind(fd int, addr netip.AddrPort) error { return t.sys.Bin
 
 func (t *stackTarget) listen(fd, backlog int) error { return t.sys.Listen(fd, backlog) }
 
-func (t *stackTarget) accept(fd int) (int, netip.AddrPort, error) {
+// setNonblock changes nothing: no call of this target blocks.
+func (t *stackTarget) setNonblock(int, bool) error { return nil }
+
+func (t *stackTarget) accept(fd, _ int) (int, netip.AddrPort, error) {
 	return t.sys.Accept4(fd, stack.SOCK_NONBLOCK)
 }
 
@@ -124,8 +155,8 @@ func (t *stackTarget) connect(fd int, addr netip.AddrPort) error {
 	return err
 }
 
-func (t *stackTarget) send(fd int, b []byte, flags int, to netip.AddrPort) (int, error) {
-	n, err := t.sys.Sendto(fd, b, flags|stack.MSG_DONTWAIT, to)
+func (t *stackTarget) send(fd int, m outgoing) (int, error) {
+	n, err := t.sys.Sendto(fd, m.joined(), m.flags|stack.MSG_DONTWAIT, m.to)
 	return settled(t, n, err)
 }
 
@@ -193,6 +224,24 @@ func (t *stackTarget) epollWait(epfd, limit int) ([]epollEvent, error) {
 // caStates are Linux's numbers of the congestion states (enum tcp_ca_state), by this stack's names.
 var caStates = map[string]int64{"Open": 0, "Disorder": 1, "FastRecovery": 3, "SACKRecovery": 3, "Loss": 4}
 
+// stackInfo are the fields of TCP_INFO that the stack knows, beside its states, by Linux's names and units.
+var stackInfo = map[string]func(stack.TCPInfo) int64{
+	"tcpi_rtt":      func(i stack.TCPInfo) int64 { return i.RTT.Microseconds() },
+	"tcpi_rttvar":   func(i stack.TCPInfo) int64 { return i.RTTVar.Microseconds() },
+	"tcpi_rto":      func(i stack.TCPInfo) int64 { return i.RTO.Microseconds() },
+	"tcpi_snd_cwnd": func(i stack.TCPInfo) int64 { return int64(i.SndCwnd) },
+	"tcpi_snd_ssthresh": func(i stack.TCPInfo) int64 {
+		if i.SndSsthresh == 0 {
+			return infiniteSsthresh
+		}
+		return int64(i.SndSsthresh)
+	},
+	"tcpi_snd_mss":       func(i stack.TCPInfo) int64 { return int64(i.SndMSS) },
+	"tcpi_segs_in":       func(i stack.TCPInfo) int64 { return int64(i.SegsIn) },
+	"tcpi_segs_out":      func(i stack.TCPInfo) int64 { return int64(i.SegsOut) },
+	"tcpi_total_retrans": func(i stack.TCPInfo) int64 { return int64(i.Retransmits) },
+}
+
 func (t *stackTarget) tcpInfo(fd int) (map[string]int64, error) {
 	v, err := t.sys.Getsockopt(fd, stack.SOL_TCP, stack.TCP_INFO)
 	if err != nil {
@@ -202,20 +251,9 @@ func (t *stackTarget) tcpInfo(fd int) (map[string]int64, error) {
 	if !ok {
 		return nil, syscall.EOPNOTSUPP
 	}
-	ssthresh := int64(i.SndSsthresh)
-	if ssthresh == 0 {
-		ssthresh = infiniteSsthresh
-	}
-	info := map[string]int64{
-		"tcpi_rtt":           i.RTT.Microseconds(),
-		"tcpi_rttvar":        i.RTTVar.Microseconds(),
-		"tcpi_rto":           i.RTO.Microseconds(),
-		"tcpi_snd_cwnd":      int64(i.SndCwnd),
-		"tcpi_snd_ssthresh":  ssthresh,
-		"tcpi_snd_mss":       int64(i.SndMSS),
-		"tcpi_segs_in":       int64(i.SegsIn),
-		"tcpi_segs_out":      int64(i.SegsOut),
-		"tcpi_total_retrans": int64(i.Retransmits),
+	info := map[string]int64{}
+	for name, of := range stackInfo {
+		info[name] = of(i)
 	}
 	if n, ok := stateNumbers[i.State]; ok {
 		info["tcpi_state"] = n
@@ -224,6 +262,29 @@ func (t *stackTarget) tcpInfo(fd int) (map[string]int64, error) {
 		info["tcpi_ca_state"] = n
 	}
 	return info, nil
+}
+
+// counters are those of Linux's counters that the stack keeps.
+func (t *stackTarget) counters() (map[string]uint64, error) {
+	d := t.s.Drops()
+	return map[string]uint64{
+		"TcpExtOutOfWindowIcmps": d.FalseTooBig,
+		"TcpExtPAWSEstab":        d.PAWS,
+		"TcpExtTCPTooOldAck":     d.AckTooOld,
+		"TcpExtTCPAckUnsentData": d.AckUnsent,
+		"IpExtInNoRoutes":        d.InNoRoutes,
+		"IpOutNoRoutes":          d.OutNoRoutes,
+	}, nil
+}
+
+func (t *stackTarget) connections() ([]connection, error) {
+	var out []connection
+	for _, i := range t.s.Sockets() {
+		if strings.HasPrefix(i.Network, "tcp") {
+			out = append(out, connection{i.Local, i.Remote, i.State})
+		}
+	}
+	return out, nil
 }
 
 func (t *stackTarget) describe(fd int) string {

@@ -43,6 +43,13 @@ func (o TCPOption) text() string {
 }
 
 func unknownOption(kind uint8, data []byte) string {
+	if names, ok := accECNOrders[kind]; ok && len(data)%3 == 0 && len(data) <= 9 {
+		s := "ECN"
+		for i := range len(data) / 3 {
+			s += fmt.Sprintf(" %s %d", names[i], uint32(data[3*i])<<16|uint32(data[3*i+1])<<8|uint32(data[3*i+2]))
+		}
+		return s
+	}
 	switch {
 	case kind == packet.OptMD5:
 		return fmt.Sprintf("md5 %x", data)
@@ -146,15 +153,17 @@ func (pk *Packet) text() string {
 		if t.Urg != nil {
 			s += fmt.Sprintf(" urg %d", *t.Urg)
 		}
-		if t.AnyOptions {
-			return s + " <...>"
-		}
 		var opts []string
 		for _, o := range t.Options {
 			opts = append(opts, o.text())
 		}
-		if o := angle(opts); o != "" {
+		if o := angle(opts); t.AnyOptions {
+			s += " <...>"
+		} else if o != "" {
 			s += " " + o
+		}
+		if e := pk.IP.Encap; e != nil {
+			s += fmt.Sprintf("/udp(%d > %d)", e.SrcPort, e.DstPort)
 		}
 		return s
 	case pk.UDP != nil:

@@ -25,6 +25,11 @@ type Wire struct {
 type Frame struct {
 	At   time.Duration // since the wire was made
 	Data []byte
+
+	// segment is the size of the segments that the packet stands for, 0 if it is one; noSum is that its transport checksum
+	// is left to a device. Both are of systems that hand over super-packets.
+	segment int
+	noSum   bool
 }
 
 // maxTimers bounds the timers that may fire at one instant. A stack that sets a timer of no delay again and again would
