@@ -45,7 +45,7 @@ func (f *instanceFlags) add(c *cobra.Command, device bool) {
 		fs.IntVar(&f.queues, "queues", f.queues, "`NUMBER` of device queues")
 		fs.BoolVar(&f.noCats, "no-cats", false, "start no cat server: port 80 of the stack is free")
 		f.ways.add(c)
-		fs.DurationVar(&f.drain, "drain", instance.DefaultDrain, "how long running requests may take after SIGTERM")
+		fs.DurationVar(&f.drain, "drain", instance.DefaultDrain, "how long running requests may take after SIGTERM, and connections after the command's end")
 	}
 }
 
