@@ -339,3 +339,25 @@ func TestSubscribeUnderLoad(t *testing.T) {
 		t.Error("all subscriptions are closed, and the stack still makes events")
 	}
 }
+
+// A listener that ends is named by what it listened on, and has no other end.
+func TestListenerEnds(t *testing.T) {
+	for _, c := range []struct{ network, listen, want string }{
+		{"tcp", ":80", "[::]:80"}, {"tcp4", ":80", "0.0.0.0:80"}, {"tcp", "10.9.0.2:80", "10.9.0.2:80"},
+	} {
+		w := newWire(t, Config{})
+		sub := w.s.SubscribeWith(t.Context(), SubscribeConfig{Buffer: 10, Kinds: StateEvents})
+		l, err := w.s.ListenTCP(c.network, c.listen, 5)
+		must(t, err)
+		w.inject(segment(t, tuple("tcp", "10.9.0.1:5000", "10.9.0.2:80"), packet.ACK, 1, 1, "")) // has the listener looked at
+		must(t, l.Close())
+		sub.Close() // what has not been told is told now
+		ev, ok := <-sub.Events()
+		if !ok || ev.State == nil || ev.State.From != "LISTEN" || ev.State.To != "CLOSED" {
+			t.Fatalf("%s: %+v, want a listener that ends", c.listen, ev)
+		}
+		if ev.State.Local.String() != c.want || ev.State.Remote.IsValid() {
+			t.Errorf("%s %s: ends are %v and %v, want %s and none", c.network, c.listen, ev.State.Local, ev.State.Remote, c.want)
+		}
+	}
+}

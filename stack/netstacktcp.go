@@ -6,6 +6,7 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -149,8 +150,15 @@ func (c netstackConn) State() tcpState {
 
 // Ends implements tcpConn.
 func (c netstackConn) Ends() (local, remote netip.AddrPort) {
-	id := &c.e.TransportEndpointInfo.ID
-	return netip.AddrPortFrom(fromTCPIP(id.LocalAddress), id.LocalPort), netip.AddrPortFrom(fromTCPIP(id.RemoteAddress), id.RemotePort)
+	id, f := &c.e.TransportEndpointInfo.ID, IPv6
+	if c.e.NetProto == ipv4.ProtocolNumber {
+		f = IPv4
+	}
+	local = netip.AddrPortFrom(fromTCPIPOr(id.LocalAddress, f), id.LocalPort)
+	if id.RemoteAddress.Len() != 0 {
+		remote = netip.AddrPortFrom(fromTCPIP(id.RemoteAddress), id.RemotePort)
+	}
+	return local, remote
 }
 
 // Unsent implements tcpConn.

@@ -167,6 +167,9 @@ func New(cfg Config) (*Stack, error) {
 }
 
 func (s *Stack) configure(cfg Config) error {
+	if err := cfg.TCP.check(s.ns); err != nil {
+		return err
+	}
 	if err := cfg.TCP.apply(s.ns); err != nil {
 		return fmt.Errorf("stack: TCP configuration: %s", err)
 	}

@@ -17,8 +17,9 @@ type tcpConn interface {
 	// State takes no lock: the caller may hold any.
 	State() tcpState
 
-	// Ends returns the addresses and ports. They are fixed once the connection has
-	// left the states before SYN-SENT; before, the caller holds its lock.
+	// Ends returns the addresses and ports: of a listener the address that it listens
+	// on, which may be the unspecified one, and no remote. They are fixed once the
+	// connection has left the states before SYN-SENT; before, the caller holds its lock.
 	Ends() (local, remote netip.AddrPort)
 
 	// Unsent returns the bytes that the application has written and the peer has not
