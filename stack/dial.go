@@ -107,6 +107,13 @@ func (s *Stack) Dial(network, address string) (net.Conn, error) {
 
 // DialContext is Dial until ctx ends.
 func (s *Stack) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return s.DialFrom(ctx, netip.AddrPort{}, network, address)
+}
+
+// DialFrom is DialContext from a local address, and from a port of it unless that is 0.
+// The stack need not have the address (IP_TRANSPARENT): packets to it must be delivered
+// here, as a local route or a forwarder's prefix says, or nothing comes back.
+func (s *Stack) DialFrom(ctx context.Context, local netip.AddrPort, network, address string) (net.Conn, error) {
 	switch network {
 	case "tcp", "tcp4", "tcp6", "udp", "udp4", "udp6":
 	default:
@@ -123,9 +130,9 @@ func (s *Stack) DialContext(ctx context.Context, network, address string) (net.C
 	for _, ap := range addrs {
 		var c net.Conn
 		if network[0] == 't' {
-			c, err = s.dialTCP(ctx, network, ap)
+			c, err = s.dialTCP(ctx, network, local, ap)
 		} else {
-			c, err = s.dialUDP(network, ap)
+			c, err = s.dialUDP(network, local, ap)
 		}
 		if err == nil {
 			return c, nil
@@ -140,7 +147,7 @@ func (s *Stack) DialContext(ctx context.Context, network, address string) (net.C
 	return nil, first
 }
 
-func (s *Stack) dialTCP(ctx context.Context, network string, ap netip.AddrPort) (net.Conn, error) {
+func (s *Stack) dialTCP(ctx context.Context, network string, local, ap netip.AddrPort) (net.Conn, error) {
 	fail := func(call string, err error) (net.Conn, error) {
 		return nil, opError("dial", network, call, nil, netAddr(true, ap), err)
 	}
@@ -151,6 +158,10 @@ func (s *Stack) dialTCP(ctx context.Context, network string, ap netip.AddrPort) 
 	k, err := y.netSocket(ap, SOCK_STREAM, false)
 	if err != nil {
 		return fail("socket", err)
+	}
+	if err := y.bindFrom(k, local); err != nil {
+		y.Close(k.fd)
+		return fail("bind", err)
 	}
 	c := &TCPConn{}
 	c.fd.init(y, k, network)
@@ -165,4 +176,19 @@ func (s *Stack) dialTCP(ctx context.Context, network string, ap netip.AddrPort) 
 	c.setAddrs()
 	y.setConnOptions(k)
 	return c, nil
+}
+
+// bindFrom binds a socket that is about to connect to a local address, if one is given.
+func (y *Sys) bindFrom(k *socket, local netip.AddrPort) error {
+	if !local.IsValid() {
+		return nil
+	}
+	level, name := SOL_IP, IP_TRANSPARENT
+	if k.domain == AF_INET6 {
+		level, name = SOL_IPV6, IPV6_TRANSPARENT
+	}
+	if err := y.setOption(k, level, name, true); err != nil {
+		return err
+	}
+	return y.Bind(k.fd, local)
 }

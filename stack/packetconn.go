@@ -47,11 +47,15 @@ func (s *Stack) ListenPacket(network, address string) (net.PacketConn, error) {
 	return c, nil
 }
 
-func (s *Stack) dialUDP(network string, ap netip.AddrPort) (net.Conn, error) {
+func (s *Stack) dialUDP(network string, local, ap netip.AddrPort) (net.Conn, error) {
 	y := &s.sys
 	k, err := y.netSocket(ap, SOCK_DGRAM, false)
 	if err != nil {
 		return nil, opError("dial", network, "socket", nil, netAddr(false, ap), err)
+	}
+	if err := y.bindFrom(k, local); err != nil {
+		y.Close(k.fd)
+		return nil, opError("dial", network, "bind", nil, netAddr(false, ap), err)
 	}
 	if err := y.Connect(k.fd, ap); err != nil {
 		y.Close(k.fd)

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"syscall"
 
+	"github.com/catflap/catflap/app/relay/bridge"
 	"github.com/catflap/catflap/stack"
 )
 
@@ -237,6 +238,21 @@ func (c *Client) AddSteering(ctx context.Context, r stack.SteerRule) error {
 // DelSteering removes a steering rule.
 func (c *Client) DelSteering(ctx context.Context, r stack.SteerRule) error {
 	return c.change(ctx, http.MethodDelete, "/steering", r)
+}
+
+// Forwards lists the services of the host that are on addresses of the stack.
+func (c *Client) Forwards(ctx context.Context) ([]bridge.Forward, error) {
+	return do[[]bridge.Forward](ctx, c, http.MethodGet, "/forwards", nil, nil)
+}
+
+// AddForward puts a service of the host on an address of the stack.
+func (c *Client) AddForward(ctx context.Context, f bridge.Forward) error {
+	return c.change(ctx, http.MethodPost, "/forwards", f)
+}
+
+// DelForward takes one away. Its target need not be given.
+func (c *Client) DelForward(ctx context.Context, f bridge.Forward) error {
+	return c.change(ctx, http.MethodDelete, "/forwards", f)
 }
 
 // Drops counts the packets that the routing policy database did not let through.

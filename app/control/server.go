@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/catflap/catflap/app/internal/httpd"
+	"github.com/catflap/catflap/app/relay/bridge"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/stack/route"
 	"github.com/catflap/catflap/tun/impair"
@@ -21,18 +22,20 @@ import (
 
 // Parts are the parts of an instance that the API is about.
 type Parts struct {
-	Stack *stack.Stack
-	Netem *impair.Link // if nil, the link cannot be impaired
+	Stack  *stack.Stack
+	Netem  *impair.Link   // if nil, the link cannot be impaired
+	Bridge *bridge.Bridge // if nil, nothing of the host can be put on the stack
 }
 
 // Server answers on a control socket. Close ends it.
 type Server struct {
-	path  string
-	info  Info
-	stack *stack.Stack
-	netem *impair.Link
-	http  *httpd.Server
-	log   *slog.Logger
+	path   string
+	info   Info
+	stack  *stack.Stack
+	netem  *impair.Link
+	bridge *bridge.Bridge
+	http   *httpd.Server
+	log    *slog.Logger
 
 	changes sync.Mutex    // one change that takes several steps at a time
 	streams chan struct{} // a token for each open event stream
@@ -49,7 +52,7 @@ func Serve(path string, p Parts, info Info, log *slog.Logger) (*Server, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	srv := &Server{path: path, info: info, stack: p.Stack, netem: p.Netem, log: log, streams: make(chan struct{}, maxStreams)}
+	srv := &Server{path: path, info: info, stack: p.Stack, netem: p.Netem, bridge: p.Bridge, log: log, streams: make(chan struct{}, maxStreams)}
 	srv.http = httpd.New(httpd.Config{
 		Name: "control socket", Handler: srv.handler(), HeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 		MaxHeader: maxHeader, MaxConns: maxConns, Logger: log,
@@ -105,6 +108,9 @@ func (s *Server) handler() http.Handler {
 	answer("DELETE /netem", change(s.clearNetem))
 	answer("POST /netem/rules", s.addNetemRule)
 	answer("DELETE /netem/rules", change(s.delNetemRule))
+	answer("GET /forwards", s.forwards)
+	answer("POST /forwards", s.forwardChange(func(f bridge.Forward) error { return s.bridge.AddForward(f) }))
+	answer("DELETE /forwards", s.forwardChange(func(f bridge.Forward) error { return s.bridge.DelForward(f) }))
 	answer("GET /drops", func(*http.Request) (any, error) { return s.stack.Drops(), nil })
 	mux.HandleFunc(fmt.Sprintf("GET /v%d/events", Version), s.events)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -114,6 +120,23 @@ func (s *Server) handler() http.Handler {
 		w.Header().Set(versionHeader, strconv.Itoa(Version))
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		mux.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) forwards(*http.Request) (any, error) {
+	if s.bridge == nil {
+		return []bridge.Forward{}, nil
+	}
+	return s.bridge.Forwards(), nil
+}
+
+// forwardChange is a change of the forwards.
+func (s *Server) forwardChange(do func(bridge.Forward) error) func(*http.Request) (any, error) {
+	return change(func(f bridge.Forward) error {
+		if s.bridge == nil {
+			return fmt.Errorf("nothing of the host can be put on this stack: %w", syscall.EOPNOTSUPP)
+		}
+		return do(f)
 	})
 }
 

@@ -44,11 +44,11 @@ func (i *Instance) Dashboard(d Dashboard) (*dashboard.Server, error) {
 		cfg.Driver, cfg.MTU, cfg.Wire = i.dev.Driver().String(), i.dev.MTU(), i.dev.Stats
 	}
 	var own []*stack.Listener // before the recording begins
-	for _, network := range []string{"tcp4", "tcp6"} {
+	for _, at := range i.listening(d.StackPort) {
 		if d.StackPort == 0 {
 			break
 		}
-		l, err := i.stack.ListenTCP(network, fmt.Sprintf(":%d", d.StackPort), stack.SOMAXCONN)
+		l, err := i.stack.ListenTCP(networkOf(at), at.String(), stack.SOMAXCONN)
 		if err != nil {
 			for _, l := range own {
 				l.Close()

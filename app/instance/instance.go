@@ -20,6 +20,7 @@ import (
 	"github.com/catflap/catflap/app/cats"
 	"github.com/catflap/catflap/app/control"
 	"github.com/catflap/catflap/app/dashboard"
+	"github.com/catflap/catflap/app/relay/bridge"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun"
 	"github.com/catflap/catflap/tun/impair"
@@ -46,6 +47,14 @@ type Config struct {
 	Netem Netem
 	Dev   string // the name of the server's link in a Pair; if empty, cat0
 
+	// Listening and Tell are bridge.Config's.
+	Listening func() ([]netip.AddrPort, error)
+	Tell      func(msg, remedy string)
+
+	// Outward says that the stack is to have packets to all destinations. Servers listen
+	// on each of Addrs then, and not on any address, which would be everybody's.
+	Outward bool
+
 	// AdaptProcs has the instance set GOMAXPROCS, between 1 and what it was, by how
 	// long goroutines wait. It is for a process that is nothing but catflap.
 	AdaptProcs bool
@@ -61,6 +70,7 @@ type Instance struct {
 	record  *recording // nil if nothing is recorded
 	procs   *procs     // nil: GOMAXPROCS stays as it is
 	stack   *stack.Stack
+	bridge  *bridge.Bridge
 	server  *cats.Server
 	control *control.Server
 	board   *dashboard.Server // nil if there is none
@@ -129,7 +139,8 @@ func start(cfg Config, dev string, netem *impair.Link) (*Instance, error) {
 		return nil, err
 	}
 	tell(s, dev, netem)
-	i := &Instance{name: dev, stack: s, netem: netem, record: record, cfg: cfg, log: cfg.Logger, failed: make(chan error, 1), quit: make(chan struct{})}
+	b := bridge.New(bridge.Config{Stack: s, Link: dev, Peers: cfg.Peers, Listening: cfg.Listening, Tell: cfg.Tell, Logger: cfg.Logger})
+	i := &Instance{name: dev, stack: s, bridge: b, netem: netem, record: record, cfg: cfg, log: cfg.Logger, failed: make(chan error, 1), quit: make(chan struct{})}
 	i.close = sync.OnceValue(i.shut)
 	return i, nil
 }
@@ -160,16 +171,35 @@ func (i *Instance) Control(path, version string) error {
 		info.Offloads = i.dev.Offloads().String()
 	}
 	var err error
-	i.control, err = control.Serve(path, control.Parts{Stack: i.stack, Netem: i.netem}, info, i.log)
+	i.control, err = control.Serve(path, control.Parts{Stack: i.stack, Netem: i.netem, Bridge: i.bridge}, info, i.log)
 	return err
 }
 
-// Serve starts the cat server on a port of every address of the stack, IPv4 and
-// IPv6 each with a listener of its own, as most servers on Linux have.
+// listening is where a server on a port of every address of the stack listens: IPv4 and
+// IPv6 each with a listener of its own, as most servers on Linux have; or see Outward.
+func (i *Instance) listening(port uint16) (at []netip.AddrPort) {
+	if !i.cfg.Outward {
+		return []netip.AddrPort{netip.AddrPortFrom(netip.IPv4Unspecified(), port), netip.AddrPortFrom(netip.IPv6Unspecified(), port)}
+	}
+	for _, a := range addrsOf(i.cfg.Addrs) {
+		at = append(at, netip.AddrPortFrom(a, port))
+	}
+	return at
+}
+
+// networkOf is "tcp4" or "tcp6".
+func networkOf(at netip.AddrPort) string {
+	if at.Addr().Is4() {
+		return "tcp4"
+	}
+	return "tcp6"
+}
+
+// Serve starts the cat server on a port of every address of the stack.
 func (i *Instance) Serve(port uint16) error {
 	i.server = cats.NewServer(cats.Config{Logger: i.log, ConnInfo: connInfo})
-	for _, network := range []string{"tcp4", "tcp6"} {
-		l, err := i.stack.Listen(network, fmt.Sprintf(":%d", port))
+	for _, at := range i.listening(port) {
+		l, err := i.stack.Listen(networkOf(at), at.String())
 		if err != nil {
 			return fmt.Errorf("cat server: %w", err)
 		}
@@ -179,10 +209,15 @@ func (i *Instance) Serve(port uint16) error {
 			}
 		})
 	}
+	i.Ready()
+	return nil
+}
+
+// Ready is to be called in the place of Serve where there is to be no cat server.
+func (i *Instance) Ready() {
 	if i.board != nil {
 		i.board.Ready()
 	}
-	return nil
 }
 
 // connInfo is what /conn answers: the socket as the stack sees it.
@@ -202,6 +237,9 @@ func (i *Instance) fail(err error) {
 
 // Stack returns the instance's stack.
 func (i *Instance) Stack() *stack.Stack { return i.stack }
+
+// Bridge returns what joins the stack with the host.
+func (i *Instance) Bridge() *bridge.Bridge { return i.bridge }
 
 // Netem returns the layer that impairs the instance's link.
 func (i *Instance) Netem() *impair.Link { return i.netem }
@@ -245,7 +283,7 @@ func (i *Instance) unacknowledged() bool {
 	return false
 }
 
-// Close ends the instance at once: control socket, dashboard, server, stack, link, device, in this
+// Close ends the instance at once: control socket, dashboard, server, bridge, stack, link, device, in this
 // order. It waits for every goroutine.
 func (i *Instance) Close() error { return i.close() }
 
@@ -261,6 +299,7 @@ func (i *Instance) shut() error {
 	if i.server != nil {
 		errs = append(errs, i.server.Close())
 	}
+	i.bridge.Close()
 	errs = append(errs, i.stack.Close())
 	i.netem.Close()
 	if err := i.record.Close(); err != nil {

@@ -26,6 +26,8 @@ type instanceFlags struct {
 	drain     time.Duration
 	netem     netemFlags
 	board     dashboardFlags
+	noCats    bool
+	ways      waysFlags
 }
 
 // add defines the flags; with no device, those of the TUN device are left out.
@@ -41,6 +43,8 @@ func (f *instanceFlags) add(c *cobra.Command, device bool) {
 		fs.StringVar(&f.dev, "dev", tun.DefaultName, "`NAME` of the TUN device")
 		fs.StringVar(&f.driver, "driver", "auto", "TUN driver: auto, offload or water")
 		fs.IntVar(&f.queues, "queues", f.queues, "`NUMBER` of device queues")
+		fs.BoolVar(&f.noCats, "no-cats", false, "start no cat server: port 80 of the stack is free")
+		f.ways.add(c)
 		fs.DurationVar(&f.drain, "drain", instance.DefaultDrain, "how long running requests may take after SIGTERM")
 	}
 }
@@ -59,11 +63,16 @@ type setup struct {
 	hostAddrs []netip.Prefix
 	port      uint16
 	drain     time.Duration
+	noCats    bool
+	ways      ways
 }
 
 func (f *instanceFlags) parse(log *slog.Logger) (setup, error) {
-	s := setup{drain: f.drain}
+	s := setup{drain: f.drain, noCats: f.noCats}
 	var err error
+	if s.ways, err = f.ways.parse(); err != nil {
+		return s, err
+	}
 	if s.instance.Netem, err = f.netem.parse(); err != nil {
 		return s, err
 	}
@@ -78,6 +87,9 @@ func (f *instanceFlags) parse(log *slog.Logger) (setup, error) {
 	}
 	for _, p := range s.hostAddrs {
 		s.instance.Peers = append(s.instance.Peers, p.Addr())
+	}
+	if err := s.ways.check(s.instance.Peers); err != nil {
+		return s, err
 	}
 	if f.port < 1 || f.port > 65535 {
 		return s, remedy.Usagef("--port %d: out of range; the range is 1..65535", f.port)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/catflap/catflap/app/control"
 	"github.com/catflap/catflap/app/instance"
+	"github.com/catflap/catflap/app/relay/bridge"
 	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/tun/netns"
 )
@@ -38,9 +40,17 @@ func newRun(e *env) *cobra.Command {
 		Long: `run makes a private network namespace (as root, or as a user through a user namespace), opens
 the TUN device in it, starts the stack and the cat server outside of it, and runs CMD inside:
 by default an interactive shell. It exits with CMD's status. Inside, the commands that look at a
-running stack (catflap ip, ss, netstat, …) find this one.`,
+running stack (catflap ip, ss, netstat, …) find this one.
+
+--egress has the stack lead the command's connections out: from sockets of catflap itself, which are in the
+network of who called it. The host's own addresses, its loopback interface and link-local addresses stay
+closed unless they are named. -t leads a port of this machine in to the command; a server sees its client's
+own address with TCP and UDP of the same family, and the stack's address for clients on this machine.`,
 		Example: `  catflap run -- curl -s http://10.9.0.2/
   catflap run --trace -- curl -s 'http://[fd00:9::2]/'
+  catflap run --egress all -- curl -s http://192.0.2.1/
+  catflap run -t 18080:8080 -- python3 -m http.server 8080
+  catflap run --forward 10.9.0.2:5432=127.0.0.1:5432 --netem "loss 2%" -- psql -h 10.9.0.2
   catflap run`,
 		RunE: func(c *cobra.Command, args []string) error {
 			return runInNamespace(c.Context(), e, &f, trace, args)
@@ -48,6 +58,7 @@ running stack (catflap ip, ss, netstat, …) find this one.`,
 	}
 	f.add(c, true)
 	f.board.add(c, "")
+	f.ways.addRun(c)
 	c.Flags().BoolVar(&trace, "trace", false, "print each packet's way through the stack and each socket call to stderr")
 	return c
 }
@@ -65,12 +76,15 @@ func runInNamespace(ctx context.Context, e *env, f *instanceFlags, trace bool, a
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(signals)
 
-	ns, err := netns.Start(ctx, netns.Config{Device: s.device, HostAddrs: s.hostAddrs})
+	ns, err := netns.Start(ctx, netns.Config{Device: s.device, HostAddrs: s.hostAddrs, Routes: s.ways.routes(s.hostAddrs)})
 	if err != nil {
 		return fmt.Errorf("run: %w", err)
 	}
 	defer ns.Close()
 	s.instance.AdaptProcs = true
+	s.instance.Listening = func() ([]netip.AddrPort, error) { return bridge.ReadListening(ns.PID()) }
+	s.instance.Tell = e.say
+	s.instance.Outward = s.ways.outward()
 	i, err := instance.Start(s.instance, ns.Device())
 	if err != nil {
 		return fmt.Errorf("run: %w", err)
@@ -91,7 +105,7 @@ func runInNamespace(ctx context.Context, e *env, f *instanceFlags, trace bool, a
 	if err := f.board.open(e, i, s.port, instance.Dashboard{Transfer: s.transferIn(ns)}); err != nil {
 		return fmt.Errorf("run: %w", err)
 	}
-	if err := i.Serve(s.port); err != nil {
+	if err := s.start(i); err != nil {
 		return fmt.Errorf("run: %w", err)
 	}
 

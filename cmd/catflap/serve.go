@@ -50,6 +50,7 @@ func serve(ctx context.Context, e *env, f *instanceFlags, trace bool) error {
 		return fmt.Errorf("serve: %w", err)
 	}
 	s.instance.AdaptProcs = true
+	s.instance.Tell = e.say
 	i, err := instance.Start(s.instance, dev)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
@@ -69,11 +70,14 @@ func serve(ctx context.Context, e *env, f *instanceFlags, trace bool) error {
 	if err := f.board.open(e, i, s.port, instance.Dashboard{OnDemand: !f.board.named(), Transfer: s.transferHere}); err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	if err := i.Serve(s.port); err != nil {
+	if err := s.start(i); err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
 	fmt.Fprintf(e.stderr, "catflap: serving on %s, %s driver, MTU %d, offloads: %s\n", dev.Name(), dev.Driver(), dev.MTU(), dev.Offloads())
 	for _, p := range s.instance.Addrs {
+		if s.noCats {
+			break
+		}
 		fmt.Fprintf(e.stderr, "catflap: http://%s/\n", hostPort(p.Addr(), s.port))
 	}
 
