@@ -23,8 +23,8 @@ deps: ## install what the tests need (as root, with apt-get), or say what is mis
 
 .PHONY: test
 test: deps ## all tests, with the race detector; the longest ones without
-	CATFLAP_REQUIRE=$(CATFLAP_REQUIRE) $(GO) test -race -timeout 10m ./...
-	$(GO) test -run '^(TestGoodput|TestDeterminism)$$' ./test/lab # whole: the race detector makes them ten times as long
+	CATFLAP_REQUIRE=$(CATFLAP_REQUIRE) $(GO) test -race -timeout 20m ./test/... ./... # the longest packages first
+	$(GO) test -run '^(TestGoodput|TestDeterminism|TestIntegrity|TestMemoryIsBounded)$$' ./test/lab ./app/dashboard # whole: the race detector makes them ten times as long
 
 .PHONY: lint
 lint: ## gofmt, go vet on three systems, staticcheck

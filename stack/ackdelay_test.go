@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/catflap/catflap/internal/packet"
+	"github.com/catflap/catflap/stack/internal/mend"
 )
 
 // sentLately tells what the stack has sent since the last call, by the numbers of the
@@ -46,14 +47,14 @@ func TestDelayedACKs(t *testing.T) {
 				want("less than half the delay")
 				p.pass(delay/2 + time.Millisecond)
 				want("the delay", ". 4")
-				for i := range quickACKs {
+				for i := range mend.QuickACKs {
 					p.inject(push, 0, nil, "meow")
 					want("the application is slow", fmt.Sprintf(". %d", 4*(i+2)))
 				}
 				p.inject(push, 0, nil, "meow")
 				want("another try")
 				p.pass(delay)
-				want("the delay", fmt.Sprintf(". %d", 4*(quickACKs+2)))
+				want("the delay", fmt.Sprintf(". %d", 4*(mend.QuickACKs+2)))
 			},
 			"a full-sized segment and more": func(p *far, want func(string, ...string)) {
 				p.inject(push, 0, nil, full)
@@ -149,7 +150,7 @@ func TestDelayedACKsNotOurs(t *testing.T) {
 }
 
 func TestACKDelayRange(t *testing.T) {
-	for _, d := range []time.Duration{-1, maxACKDelay} {
+	for _, d := range []time.Duration{-1, mend.MaxACKDelay} {
 		if s, err := New(Config{TCP: TCPConfig{ACKDelay: d}}); err == nil {
 			s.Close()
 			t.Errorf("%v was taken", d)
@@ -163,7 +164,7 @@ func TestDelayedACKsCrowd(t *testing.T) {
 	l, err := w.s.ListenTCP("tcp", "10.9.0.2:80", SOMAXCONN)
 	must(t, err)
 	defer l.Close()
-	const conns = delayedFlows * 3 / 4 // some of them fall into the same place
+	const conns = mend.DelayedFlows * 3 / 4 // some of them fall into the same place
 	acks, acked := map[FourTuple]uint32{}, map[FourTuple]bool{}
 	for i := range conns {
 		f := tuple("tcp", fmt.Sprintf("10.9.0.%d:%d", 3+i%200, 5000+i), "10.9.0.2:80")
@@ -180,18 +181,13 @@ func TestDelayedACKsCrowd(t *testing.T) {
 		w.inject(segment(t, f, packet.ACK|packet.PSH, 101, ack, "meow"))
 		read()
 	}
-	for end := time.Now().Add(10 * time.Second); len(acked) < conns && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); len(acked) < conns && time.Now().Before(end); time.Sleep(time.Millisecond) {
 		read()
 	}
 	if len(acked) < conns {
 		t.Errorf("%d of %d connections had an ACK", len(acked), conns)
 	}
-	d := &w.s.link("cat0").delayed
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for i, f := range d.flows {
-		if f.pkt != nil {
-			t.Errorf("an ACK still waits in %d", i)
-		}
+	if n := w.s.link("cat0").delayed.Waiting(); n != 0 {
+		t.Errorf("%d ACKs still wait", n)
 	}
 }

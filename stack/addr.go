@@ -8,44 +8,12 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 )
 
-// Family is an address family of the routing tables.
-type Family uint8
-
-const (
-	// IPv4 is the family of 4-byte addresses.
-	IPv4 Family = 4
-	// IPv6 is the family of 16-byte addresses.
-	IPv6 Family = 6
-)
-
-// String returns "inet" or "inet6", as iproute2 names families.
-func (f Family) String() string {
-	if f == IPv4 {
-		return "inet"
-	}
-	return "inet6"
-}
-
-func familyOf(a netip.Addr) Family {
-	if a.Is4() || a.Is4In6() {
-		return IPv4
-	}
-	return IPv6
-}
-
-func (f Family) netProto() tcpip.NetworkProtocolNumber {
+// netProto is netstack's number of an address family.
+func netProto(f Family) tcpip.NetworkProtocolNumber {
 	if f == IPv4 {
 		return ipv4.ProtocolNumber
 	}
 	return ipv6.ProtocolNumber
-}
-
-// any returns the unspecified address of f: 0.0.0.0 or ::.
-func (f Family) any() netip.Addr {
-	if f == IPv4 {
-		return netip.IPv4Unspecified()
-	}
-	return netip.IPv6Unspecified()
 }
 
 // toTCPIP converts an address to netstack's form. The unspecified and the
@@ -76,22 +44,7 @@ func fromTCPIP(a tcpip.Address) netip.Addr {
 // fromTCPIPOr is fromTCPIP with the unspecified address of f for "any".
 func fromTCPIPOr(a tcpip.Address, f Family) netip.Addr {
 	if a.Len() == 0 {
-		return f.any()
+		return f.Any()
 	}
 	return fromTCPIP(a)
 }
-
-// broadcastAddr returns the directed broadcast address of an IPv4 prefix, and
-// whether it has one (RFC 3021: prefixes of 31 and 32 bits have none).
-func broadcastAddr(p netip.Prefix) (netip.Addr, bool) {
-	if !p.Addr().Is4() || p.Bits() > 30 {
-		return netip.Addr{}, false
-	}
-	b := p.Masked().Addr().As4()
-	for i := p.Bits(); i < 32; i++ {
-		b[i/8] |= 0x80 >> (i % 8)
-	}
-	return netip.AddrFrom4(b), true
-}
-
-func hostPrefix(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }

@@ -435,10 +435,11 @@ func TestCausesUnderLoss(t *testing.T) {
 		if _, err := c.Write(make([]byte, size)); err != nil {
 			t.Fatal(err)
 		}
-		for deadline := time.Now().Add(20 * time.Second); c.(*TCPConn).Info().SendQ > 0 && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(patience); c.(*TCPConn).Info().SendQ > 0 && time.Now().Before(deadline); {
 			time.Sleep(5 * time.Millisecond)
 		}
-		time.Sleep(10 * watchInterval)
+		s.Quiesce()
+		s.events.lookAgain()
 		info := c.(*TCPConn).Info()
 		c.Close()
 		causes := map[Cause]uint64{}
@@ -463,7 +464,7 @@ func TestCausesUnderLoss(t *testing.T) {
 		if sample.RTO != info.TCP.RTO || sample.SRTT != info.TCP.RTT || sample.Cwnd != int(info.TCP.SndCwnd) || sample.InFlight != 0 || sample.Unsent != 0 {
 			t.Errorf("%+v: last sample %+v, TCP_INFO %+v", cfg, sample, info.TCP)
 		}
-		for deadline := time.Now().Add(20 * time.Second); got.Load() == 0 && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(patience); got.Load() == 0 && time.Now().Before(deadline); {
 			time.Sleep(5 * time.Millisecond)
 		}
 		if got.Load() != size {

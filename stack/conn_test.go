@@ -232,7 +232,7 @@ func TestCloseUnderLoad(t *testing.T) {
 	for range clients {
 		select {
 		case <-done:
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Fatal("a writer still hangs 10 s after Close")
 		}
 	}

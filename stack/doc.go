@@ -5,7 +5,7 @@
 // read:
 //
 //	link.go      a packet arrives from a link; the routing policy database decides
-//	rpdb.go      rules, tables, routes: what is local, what is not
+//	routes.go    the database of package route: what is local, what is not
 //	transport.go netstack's demultiplexer has chosen a socket; steering may choose another
 //	socket.go    the socket, a small integer fd, and the BSD calls on it (Sys)
 //	conn.go      net.Conn, listener.go net.Listener, packetconn.go net.PacketConn

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
 	"github.com/catflap/catflap/internal/packet"
 )
@@ -20,7 +19,7 @@ import (
 // left out.
 func story(t *testing.T, sub *Subscription, n int) (out []string) {
 	t.Helper()
-	deadline := time.After(5 * time.Second)
+	deadline := time.After(patience)
 	var last uint64
 	for len(out) < n {
 		select {
@@ -96,7 +95,6 @@ func TestEventsPassive(t *testing.T) {
 	defer sub.Close()
 	f := tuple("tcp", "10.9.0.1:5000", "10.9.0.2:80")
 	ack := w.handshake(t, f, 100)
-	time.Sleep(5 * watchInterval) // no segment follows: the watcher sees the state
 	c, err := l.Accept()
 	must(t, err)
 	w.inject(segment(t, f, packet.ACK|packet.PSH, 101, ack, "meow"))
@@ -111,7 +109,6 @@ func TestEventsPassive(t *testing.T) {
 	if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
 		t.Fatalf("read %d, %v", n, err)
 	}
-	time.Sleep(5 * watchInterval)
 	c.Close()
 	w.read(t)
 	w.inject(segment(t, f, packet.ACK, 106, ack+5, ""))
@@ -130,8 +127,8 @@ func TestEventsPassive(t *testing.T) {
 		write = 4
 		in F.: rule 0 → table local → local 10.9.0.2 dev cat0; exact 4-tuple ✓ fd 4 ESTABLISHED
 		out . fd 4 ESTABLISHED
-		read = 0
 		fd 4: ESTABLISHED → CLOSE-WAIT
+		read = 0
 		fd -1: CLOSE-WAIT → LAST-ACK
 		out F. fd -1 LAST-ACK
 		close = 0
@@ -183,26 +180,26 @@ func TestEventsActive(t *testing.T) {
 
 func TestPath(t *testing.T) {
 	for _, c := range []struct {
-		was, now tcp.EndpointState
+		was, now tcpState
 		want     string
 	}{
-		{tcp.StateSynRecv, tcp.StateEstablished, "ESTABLISHED"},
-		{tcp.StateSynRecv, tcp.StateCloseWait, "ESTABLISHED CLOSE-WAIT"},
-		{tcp.StateSynSent, tcp.StateFinWait2, "ESTABLISHED FIN-WAIT-1 FIN-WAIT-2"},
-		{tcp.StateEstablished, tcp.StateLastAck, "CLOSE-WAIT LAST-ACK"},
-		{tcp.StateEstablished, tcp.StateTimeWait, "FIN-WAIT-1 TIME-WAIT"},
-		{tcp.StateFinWait2, tcp.StateTimeWait, "TIME-WAIT"},
-		{tcp.StateClosing, tcp.StateTimeWait, "TIME-WAIT"},
-		{tcp.StateEstablished, tcp.StateError, "CLOSED"},
-		{tcp.StateSynSent, tcp.StateSynRecv, "SYN-RECEIVED"},
-		{tcp.StateEstablished, tcp.StateEstablished, ""},
+		{tcpSynReceived, tcpEstablished, "ESTABLISHED"},
+		{tcpSynReceived, tcpCloseWait, "ESTABLISHED CLOSE-WAIT"},
+		{tcpSynSent, tcpFinWait2, "ESTABLISHED FIN-WAIT-1 FIN-WAIT-2"},
+		{tcpEstablished, tcpLastAck, "CLOSE-WAIT LAST-ACK"},
+		{tcpEstablished, tcpTimeWait, "FIN-WAIT-1 FIN-WAIT-2 TIME-WAIT"},
+		{tcpFinWait2, tcpTimeWait, "TIME-WAIT"},
+		{tcpClosing, tcpTimeWait, "TIME-WAIT"},
+		{tcpEstablished, tcpFailed, "CLOSED"},
+		{tcpSynSent, tcpSynReceived, "SYN-RECEIVED"},
+		{tcpEstablished, tcpEstablished, ""},
 	} {
 		var got []string
 		for _, st := range path(c.was, c.now) {
-			got = append(got, stateName(st))
+			got = append(got, st.String())
 		}
 		if s := strings.Join(got, " "); s != c.want {
-			t.Errorf("%s to %s: %q, want %q", stateName(c.was), stateName(c.now), s, c.want)
+			t.Errorf("%s to %s: %q, want %q", c.was, c.now, s, c.want)
 		}
 	}
 }
@@ -268,7 +265,7 @@ func TestSubscriptionIsBounded(t *testing.T) {
 		if ok {
 			t.Error("an event although nothing happened")
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Error("the context ended, the subscription did not")
 	}
 	all.Close()
@@ -340,5 +337,27 @@ func TestSubscribeUnderLoad(t *testing.T) {
 	wg.Wait()
 	if s.events.on(AllEvents) {
 		t.Error("all subscriptions are closed, and the stack still makes events")
+	}
+}
+
+// A listener that ends is named by what it listened on, and has no other end.
+func TestListenerEnds(t *testing.T) {
+	for _, c := range []struct{ network, listen, want string }{
+		{"tcp", ":80", "[::]:80"}, {"tcp4", ":80", "0.0.0.0:80"}, {"tcp", "10.9.0.2:80", "10.9.0.2:80"},
+	} {
+		w := newWire(t, Config{})
+		sub := w.s.SubscribeWith(t.Context(), SubscribeConfig{Buffer: 10, Kinds: StateEvents})
+		l, err := w.s.ListenTCP(c.network, c.listen, 5)
+		must(t, err)
+		w.inject(segment(t, tuple("tcp", "10.9.0.1:5000", "10.9.0.2:80"), packet.ACK, 1, 1, "")) // has the listener looked at
+		must(t, l.Close())
+		sub.Close() // what has not been told is told now
+		ev, ok := <-sub.Events()
+		if !ok || ev.State == nil || ev.State.From != "LISTEN" || ev.State.To != "CLOSED" {
+			t.Fatalf("%s: %+v, want a listener that ends", c.listen, ev)
+		}
+		if ev.State.Local.String() != c.want || ev.State.Remote.IsValid() {
+			t.Errorf("%s %s: ends are %v and %v, want %s and none", c.network, c.listen, ev.State.Local, ev.State.Remote, c.want)
+		}
 	}
 }

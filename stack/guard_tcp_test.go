@@ -6,7 +6,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
@@ -14,25 +13,13 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/faketime"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
-	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
 	"github.com/catflap/catflap/internal/packet"
+	"github.com/catflap/catflap/stack/internal/mend"
+	"github.com/catflap/catflap/stack/internal/peek"
 )
-
-// TestGuardFields fails when netstack moves a field that the guard reads, which would
-// leave it without effect.
-func TestGuardFields(t *testing.T) {
-	for what, ok := range map[string]bool{
-		"mu": okEndpointMu, "rcv": receiverOf.ok, "rcv.TCPReceiverState": receiverState.ok,
-		"TCPEndpointStateInner": endpointState.ok, "recentTSTime": recentTSTime.ok,
-	} {
-		if !ok {
-			t.Errorf("tcp.Endpoint has no %s of the known type any more", what)
-		}
-	}
-}
 
 // stamped is segment with a time stamp and a window scale (in a SYN) among its options.
 func stamped(t tb, f FourTuple, flags packet.Flags, seq, ack, tsVal uint32, data string) []byte {
@@ -166,7 +153,7 @@ func TestGuardPAWS(t *testing.T) {
 	}
 	must(t, g.conn.SetKeepAlive(false))
 	// After 24 days the peer's clock may have gone half round (RFC 7323 5.5).
-	clock.Advance(pawsIdle + time.Second)
+	clock.Advance(24*24*time.Hour + time.Second)
 	g.read(t)
 	if got := g.ask(t, stamped(t, g.f, packet.ACK, 104, g.ack, 500, "late")); got == nil || got.TCP.Ack != 108 {
 		t.Errorf("data after 24 days was answered by %v", got)
@@ -198,6 +185,7 @@ func TestGuardRenewsTimestamp(t *testing.T) {
 		data     string
 		broken   bool
 		busy     bool
+		soon     bool // before a timeout could have sent it
 		want     uint32
 	}{
 		{name: "all", src: "10.9.0.1:5000", dst: "10.9.0.2:80", seq: 101, data: "12345678", want: 3000},
@@ -207,6 +195,7 @@ func TestGuardRenewsTimestamp(t *testing.T) {
 		{name: "longer ago than any window", src: "10.9.0.1:5000", dst: "10.9.0.2:80", seq: 1<<32 - 69899, data: "1234", want: 2000},
 		{name: "no data", src: "10.9.0.1:5000", dst: "10.9.0.2:80", seq: 105, want: 2000},
 		{name: "bad checksum", src: "10.9.0.1:5000", dst: "10.9.0.2:80", seq: 101, data: "1234", broken: true, want: 2000},
+		{name: "too soon", src: "10.9.0.1:5000", dst: "10.9.0.2:80", seq: 101, data: "12345678", soon: true, want: 2000},
 		{name: "busy", src: "10.9.0.1:5000", dst: "10.9.0.2:80", seq: 101, data: "1234", busy: true, want: 2000},
 		// If this fails, netstack renews it itself: the guard can go.
 		{name: "without the guard", src: "10.9.0.1:5000", dst: "10.9.0.2:80", noGuards: true, seq: 101, data: "12345678", want: 2000},
@@ -220,17 +209,21 @@ func TestGuardRenewsTimestamp(t *testing.T) {
 			if ecr := echoed(t, last); ecr != 2000 && c.flags&packet.FIN == 0 {
 				t.Fatalf("new data with time stamp 2000: the ACK echoes %d", ecr)
 			}
+			clock.Advance(200*time.Millisecond - 1) // the least timeout that peers have
+			if !c.soon {
+				clock.Advance(1)
+			}
 			b := stamped(t, g.f, packet.ACK|c.flags, c.seq, g.ack, 3000, c.data)
 			if c.broken {
 				b[len(b)-1] ^= 1
 			}
-			e := g.conn.fd.k.ep.(*tcp.Endpoint)
+			e := tcpOf(g.conn.fd.k.ep)
 			if c.busy {
-				e.LockUser()
+				e.Lock()
 			}
 			g.inject(b)
 			if c.busy {
-				e.UnlockUser()
+				e.Unlock()
 			}
 			out := g.read(t)
 			if answered := len(out) == 1; answered == c.broken {
@@ -255,6 +248,25 @@ func TestGuardRenewsTimestamp(t *testing.T) {
 	}
 }
 
+// A segment that is sent again though it was only overtaken takes nothing away from
+// those that are on their way with it, with older time stamps.
+func TestGuardSpuriousRetransmission(t *testing.T) {
+	clock := faketime.NewManualClock()
+	g := guarded(t, Config{Clock: clock}, "10.9.0.1:5000", "10.9.0.2:80", 1000)
+	clock.Advance(time.Second) // netstack takes time 0 for "never"
+	data := "12345678"
+	g.ask(t, stamped(t, g.f, packet.ACK, 101, g.ack, 2000, data))
+	clock.Advance(20 * time.Millisecond)
+	g.ask(t, stamped(t, g.f, packet.ACK, 101, g.ack, 2020, data))                          // again
+	got := g.ask(t, stamped(t, g.f, packet.ACK, 101+uint32(len(data)), g.ack, 2010, data)) // sent before
+	if want := 101 + uint32(2*len(data)); got == nil || got.TCP.Ack != want {
+		t.Errorf("data sent before what was sent again is answered by %v, want an ACK of %d", got, want)
+	}
+	if d := g.s.Drops(); d != (Drops{}) {
+		t.Errorf("drops %+v", d)
+	}
+}
+
 // A segment with a bad checksum is netstack's to drop, without an answer.
 func TestGuardBadChecksum(t *testing.T) {
 	g := guarded(t, Config{}, "10.9.0.1:5000", "10.9.0.2:80", 0)
@@ -273,18 +285,37 @@ func TestGuardBadChecksum(t *testing.T) {
 func TestGuardBusy(t *testing.T) {
 	g := guarded(t, Config{}, "10.9.0.1:5000", "10.9.0.2:80", 0)
 	e := g.conn.fd.k.ep.(*tcp.Endpoint)
+	const super = 1<<16 + 1 // a super-packet's payload, and a FIN
+	judge := func(n uint32) string {
+		pkt := delivered(segment(t, g.f, packet.ACK, 101, g.ack+n, ""))
+		defer pkt.DecRef()
+		sub, reason := g.s.guards.Segment(e, pkt)
+		if sub != nil {
+			sub.DecRef()
+		}
+		return reason
+	}
 	e.LockUser()
-	for n, want := range map[uint32]bool{0: false, 1: false, maxSegment: false, maxSegment + 1: true, 1 << 30: true} {
-		if got := neverSent(e, seqnum.Value(g.ack+n)); got != want {
+	for n, want := range map[uint32]bool{0: false, 1: false, super: false, super + 1: true, 1 << 30: true} {
+		if got := judge(n) == mend.DropAckUnsent; got != want {
 			t.Errorf("while a segment may be on its way out, %d above SND.NXT never sent: %v, want %v", n, got, want)
 		}
 	}
 	e.UnlockUser()
-	for n, want := range map[uint32]bool{0: false, 1: true, maxSegment: true, 1 << 30: true} {
-		if got := neverSent(e, seqnum.Value(g.ack+n)); got != want {
+	for n, want := range map[uint32]bool{0: false, 1: true, super: true, 1 << 30: true} {
+		if got := judge(n) == mend.DropAckUnsent; got != want {
 			t.Errorf("at rest, %d above SND.NXT never sent: %v, want %v", n, got, want)
 		}
 	}
+}
+
+// delivered is an IPv4 packet without options as netstack hands it to its TCP.
+func delivered(b []byte) *stack.PacketBuffer {
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(b)})
+	pkt.NetworkProtocolNumber = ipv4.ProtocolNumber
+	pkt.NetworkHeader().Consume(header.IPv4MinimumSize)
+	pkt.TransportHeader().Consume(int(header.TCP(b[header.IPv4MinimumSize:]).DataOffset()))
+	return pkt
 }
 
 // The drop shows in the packet's event.
@@ -295,7 +326,7 @@ func TestGuardEvent(t *testing.T) {
 	g.inject(segment(t, g.f, packet.ACK, 101, g.ack+1000, "forged"))
 	for ev := range sub.Events() {
 		if p := ev.Packet; p != nil && !p.Out {
-			if p.Drop != dropAckUnsent || p.Socket == nil || !p.Socket.Found {
+			if p.Drop != mend.DropAckUnsent || p.Socket == nil || !p.Socket.Found {
 				t.Errorf("event %+v", p)
 			}
 			return
@@ -343,22 +374,17 @@ func BenchmarkGuardTCP(b *testing.B) {
 	defer srv.Close()
 	s.Quiesce()
 	e := c.fd.k.ep.(*tcp.Endpoint)
-	v, ok := senderVars(e)
-	if !ok {
-		b.Fatal("the sender's variables are not known")
-	}
+	e.LockUser()
+	nxt, recent := peek.Sender(e).SndNxt, e.RecentTS
+	e.UnlockUser()
 	h := make([]byte, 20+32+1000)
 	header.IPv4(h).Encode(&header.IPv4Fields{TotalLength: uint16(len(h)), Protocol: uint8(header.TCPProtocolNumber), TTL: 64})
 	seg := header.TCP(h[20:])
-	seg.Encode(&header.TCPFields{DataOffset: 32, Flags: header.TCPFlagAck, AckNum: uint32(v.SndNxt)})
+	seg.Encode(&header.TCPFields{DataOffset: 32, Flags: header.TCPFlagAck, AckNum: uint32(nxt)})
 	copy(h[40:], []byte{1, 1, 8, 10})
-	inner := (*tcp.TCPEndpointStateInner)(endpointState.in(unsafe.Pointer(e)))
-	h[44], h[45], h[46], h[47] = byte(inner.RecentTS>>24), byte(inner.RecentTS>>16), byte(inner.RecentTS>>8), byte(inner.RecentTS)
-	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(h)})
+	h[44], h[45], h[46], h[47] = byte(recent>>24), byte(recent>>16), byte(recent>>8), byte(recent)
+	pkt := delivered(h)
 	defer pkt.DecRef()
-	pkt.NetworkProtocolNumber = ipv4.ProtocolNumber
-	pkt.NetworkHeader().Consume(20)
-	pkt.TransportHeader().Consume(32)
 	b.ReportAllocs()
 	for b.Loop() {
 		if s.guard(e, pkt) != nil {

@@ -5,8 +5,6 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/stack"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
 // TCPInfo is what netstack knows of a connection: TCP_INFO in tcp(7). Times are
@@ -32,13 +30,10 @@ type TCPInfo struct {
 	Timeouts    uint64        `json:"timeouts"`         // retransmission timeouts
 }
 
-// infiniteSsthresh is how netstack says that slow start has no threshold yet.
-const infiniteSsthresh = 1 << 30
-
 // SocketInfo describes a socket, or a connection without one: half-open, or
 // closed by the application and not yet gone.
 type SocketInfo struct {
-	ID        uint64         `json:"id,omitempty"` // of the socket, as lsof's DEVICE and ss's ino; 0: none
+	ID        uint64         `json:"id,omitempty"` // of the socket, as lsof's DEVICE and ss's ino, and of its connection: Event.Conn; 0: none
 	FD        int            `json:"fd"`           // -1: none
 	Network   string         `json:"network"`
 	Family    Family         `json:"family"`
@@ -53,6 +48,13 @@ type SocketInfo struct {
 	KeepAlive *KeepAlive     `json:"keepalive,omitempty"`
 	Timer     *Timer         `json:"timer,omitempty"` // the timer that is running, if any
 	TCP       *TCPInfo       `json:"tcp,omitempty"`
+}
+
+// Timer is a timer of a connection, as ss -o and netstat -o show it.
+type Timer struct {
+	Name    string        `json:"name"`    // "on": retransmission; "keepalive"; "timewait"
+	Expires time.Duration `json:"expires"` // from now
+	Retrans int           `json:"retrans"` // keepalive: probes without an answer
 }
 
 // KeepAlive is the keepalive configuration of a connection.
@@ -70,23 +72,20 @@ func (s *Stack) Sockets() []SocketInfo {
 		seen[k.ep] = true
 		out = append(out, k.info())
 	}
-	for _, eps := range [][]stack.TransportEndpoint{s.ns.RegisteredEndpoints(), s.ns.CleanupEndpoints()} {
-		for _, te := range eps {
-			e, ok := te.(*tcp.Endpoint)
-			if !ok || seen[e] {
-				continue
-			}
-			seen[e] = true
-			if st := e.EndpointState(); st == tcp.StateClose || st == tcp.StateError || st == tcp.StateInitial {
-				continue
-			}
-			id := e.TransportEndpointInfo.ID
-			k := &socket{s: s, fd: -1, domain: AF_INET6, typ: SOCK_STREAM, ep: e}
-			if id.LocalAddress.Len() == 4 {
-				k.domain = AF_INET
-			}
-			out = append(out, k.info())
+	for _, c := range s.tcpConns() {
+		ep := c.Endpoint()
+		if seen[ep] {
+			continue
 		}
+		seen[ep] = true
+		if st := c.State(); st.ended() || st == tcpNew {
+			continue
+		}
+		k := &socket{s: s, id: s.events.identity(c), fd: -1, domain: AF_INET6, typ: SOCK_STREAM, ep: ep}
+		if local, _ := c.Ends(); local.Addr().Is4() {
+			k.domain = AF_INET
+		}
+		out = append(out, k.info())
 	}
 	return out
 }
@@ -102,12 +101,19 @@ func (s *Stack) SocketByFD(fd int) (info SocketInfo, ok bool) {
 
 func (k *socket) info() SocketInfo {
 	i := SocketInfo{ID: k.id, FD: k.fd, Network: k.network(), Family: k.family(), Local: k.localAddr()}
+	if k.forwards {
+		i.Local = netip.AddrPortFrom(k.family().Any(), 0)
+	}
+	c := tcpOf(k.ep)
 	if r, err := k.remoteAddr(); err == nil && r.Port() != 0 {
 		i.Remote = r
-	} else if e, ok := k.ep.(*tcp.Endpoint); ok {
+	} else if c != nil {
 		// A half-open connection has a peer, though getpeername(2) does not say so.
-		if id := e.Info().(*stack.TransportEndpointInfo).ID; id.RemotePort != 0 {
-			i.Remote = k.sockaddr(tcpip.FullAddress{Addr: id.RemoteAddress, Port: id.RemotePort})
+		c.Lock()
+		_, remote := c.Ends()
+		c.Unlock()
+		if remote.Port() != 0 {
+			i.Remote = k.sockaddr(tcpip.FullAddress{Addr: toTCPIP(remote.Addr()), Port: remote.Port()})
 		}
 	}
 	o := k.ep.SocketOptions()
@@ -117,18 +123,17 @@ func (k *socket) info() SocketInfo {
 	}
 	i.RecvQ, _ = k.queued(SIOCINQ)
 	i.SendQ, _ = k.queued(SIOCOUTQ)
-	e, ok := k.ep.(*tcp.Endpoint)
-	if !ok {
+	if c == nil {
 		i.State = "UNCONN"
 		if i.Remote.IsValid() {
 			i.State = "ESTABLISHED"
 		}
 		return i
 	}
-	i.State = stateName(e.EndpointState())
-	if e.EndpointState() == tcp.StateListen {
+	st := c.State()
+	if i.State = st.String(); st == tcpListen {
 		i.Backlog = int(k.backlog.Load())
-		i.RecvQ, _ = accepting(e)
+		i.RecvQ, _ = c.AcceptQueue()
 		i.SendQ = i.Backlog
 		return i
 	}
@@ -142,53 +147,14 @@ func (k *socket) info() SocketInfo {
 			i.KeepAlive = ka
 		}
 	}
-	i.TCP = k.tcpInfo()
-	i.Timer = runningTimer(e, k.s.clock)
+	i.TCP = c.Info()
+	i.Timer = c.Timer(k.s.clock.NowMonotonic())
 	return i
 }
 
 func (k *socket) tcpInfo() *TCPInfo {
-	i := &TCPInfo{}
-	e, ok := k.ep.(*tcp.Endpoint)
-	if !ok {
-		return i
+	if c := tcpOf(k.ep); c != nil {
+		return c.Info()
 	}
-	i.State = stateName(e.EndpointState())
-	var o tcpip.TCPInfoOption
-	if e.GetSockOpt(&o) == nil {
-		i.RTT, i.RTTVar, i.RTO = o.RTT, o.RTTVar, o.RTO
-		i.SndCwnd, i.ReorderSeen = o.SndCwnd, o.ReorderSeen
-		if o.SndSsthresh < infiniteSsthresh {
-			i.SndSsthresh = o.SndSsthresh
-		}
-		i.CAState = caStateName(o.CcState)
-	}
-	var cc tcpip.CongestionControlOption
-	if e.GetSockOpt(&cc) == nil {
-		i.Congestion = string(cc)
-	}
-	if v, ok := senderVars(e); ok {
-		i.SndMSS, i.SndWnd, i.Unacked, i.Sacked = v.MaxPayloadSize, int(v.SndWnd), v.Outstanding, v.SackedOut
-	}
-	if st, ok := e.Stats().(*tcp.Stats); ok {
-		i.SegsIn, i.SegsOut = st.SegmentsReceived.Value(), st.SegmentsSent.Value()
-		i.Retransmits = st.SendErrors.Retransmits.Value()
-		i.FastRetrans = st.SendErrors.FastRetransmit.Value()
-		i.Timeouts = st.SendErrors.Timeouts.Value()
-	}
-	return i
-}
-
-func caStateName(s tcpip.CongestionControlState) string {
-	switch s {
-	case tcpip.RTORecovery:
-		return "Loss"
-	case tcpip.FastRecovery:
-		return "FastRecovery"
-	case tcpip.SACKRecovery:
-		return "SACKRecovery"
-	case tcpip.Disorder:
-		return "Disorder"
-	}
-	return "Open"
+	return &TCPInfo{}
 }

@@ -11,6 +11,9 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/catflap/catflap/internal/batching"
+	"github.com/catflap/catflap/stack/internal/mend"
 )
 
 // link stands between a link endpoint and netstack. It asks the routing policy
@@ -22,18 +25,14 @@ type link struct {
 	id       tcpip.NICID
 	name     string
 	loopback bool
-	held     heldACKs    // inbound
-	delayed  delayedACKs // outbound
-
-	// Guarded by s.mu.
-	addrs []netip.Prefix
-	up    bool // its routes are in the tables
+	thin     mend.ThinACKs     // inbound
+	delayed  *mend.DelayedACKs // outbound; nil: none is delayed
 }
 
 // dropCounters count packets that the routing policy database did not let
 // through, by the kernel's names for such drops.
 type dropCounters struct {
-	inNoRoutes, inNotLocal, martian, notUnicast, blackhole, unreachable, prohibit, outNoRoutes, falseTooBig, paws, ackTooOld, ackUnsent atomic.Uint64
+	inNoRoutes, inNotLocal, martian, notUnicast, blackhole, unreachable, prohibit, outNoRoutes, falseTooBig, tinyFragment, fragmentedICMP, paws, ackTooOld, ackUnsent atomic.Uint64
 }
 
 // Drops counts packets that did not get past the link: the routing policy database
@@ -48,9 +47,13 @@ type Drops struct {
 	Prohibit    uint64 `json:"prohibit"`
 	OutNoRoutes uint64 `json:"out_no_routes"` // IP_OUTNOROUTES: sent by this stack, no route
 	FalseTooBig uint64 `json:"false_too_big"` // ICMP "too big" that is not to be believed: see Config.NoGuards
-	PAWS        uint64 `json:"paws"`          // TCP_RFC7323_PAWS: a time stamp older than the last
-	AckTooOld   uint64 `json:"ack_too_old"`   // TCP_TOO_OLD_ACK: acknowledges less than any window reaches back to
-	AckUnsent   uint64 `json:"ack_unsent"`    // TCP_ACK_UNSENT_DATA: acknowledges what was never sent
+
+	TinyFragment   uint64 `json:"tiny_fragment"`   // a fragment that splits the transport header (RFC 1858, RFC 7112)
+	FragmentedICMP uint64 `json:"fragmented_icmp"` // a fragment of an ICMP message other than an echo
+
+	PAWS      uint64 `json:"paws"`        // TCP_RFC7323_PAWS: a time stamp older than the last
+	AckTooOld uint64 `json:"ack_too_old"` // TCP_TOO_OLD_ACK: acknowledges less than any window reaches back to
+	AckUnsent uint64 `json:"ack_unsent"`  // TCP_ACK_UNSENT_DATA: acknowledges what was never sent
 }
 
 // Drops returns the counts since New.
@@ -59,6 +62,7 @@ func (s *Stack) Drops() Drops {
 	return Drops{
 		InNoRoutes: d.inNoRoutes.Load(), InNotLocal: d.inNotLocal.Load(), Martian: d.martian.Load(), NotUnicast: d.notUnicast.Load(), Blackhole: d.blackhole.Load(),
 		Unreachable: d.unreachable.Load(), Prohibit: d.prohibit.Load(), OutNoRoutes: d.outNoRoutes.Load(), FalseTooBig: d.falseTooBig.Load(),
+		TinyFragment: d.tinyFragment.Load(), FragmentedICMP: d.fragmentedICMP.Load(),
 		PAWS: d.paws.Load(), AckTooOld: d.ackTooOld.Load(), AckUnsent: d.ackUnsent.Load(),
 	}
 }
@@ -90,9 +94,9 @@ func (l *link) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stac
 	var ev *PacketEvent // nil: nobody follows, or it has been published
 	if l.s.events.on(PacketEvents) {
 		ev = l.s.packetIn(l, proto, pkt)
-		ev.Route, rt = l.s.explainRoute(q)
+		ev.Route, rt = l.s.db.Load().Explain(q)
 	} else {
-		_, rt = l.s.decide(q, nil)
+		_, rt = l.s.db.Load().Decide(q, nil)
 	}
 	drop := l.admit(proto, pkt, rt)
 	if ev != nil {
@@ -101,7 +105,7 @@ func (l *link) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stac
 			// transport.go completes and publishes the event when a socket is chosen.
 			l.s.events.expect(pkt, ev)
 		} else {
-			l.s.events.publish(Event{Packet: ev})
+			l.s.events.unclaimed(proto, ev)
 			ev = nil
 		}
 	}
@@ -112,8 +116,42 @@ func (l *link) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stac
 		l.s.sendUnreachable(l, proto, pkt, rt.Type)
 	}
 	if ev != nil {
-		l.s.events.finish(pkt, ev)
+		l.s.events.finish(proto, pkt, ev)
 	}
+}
+
+var _ batching.Dispatcher = (*link)(nil)
+
+// DeliverBatched implements batching.Dispatcher. No ACK is left out while somebody
+// listens to packets, who is to see them all, nor by a stack that forwards: others' ACKs
+// are not ours to leave out.
+func (l *link) DeliverBatched(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) {
+	switch {
+	case l.s.fwd:
+		l.DeliverNetworkPacket(proto, pkt)
+	case l.s.events.on(PacketEvents):
+		l.EndBatch() // what was held before somebody listened
+		l.DeliverNetworkPacket(proto, pkt)
+	default:
+		l.thin.Deliver(proto, pkt)
+	}
+}
+
+// EndBatch implements batching.Dispatcher.
+func (l *link) EndBatch() { l.thin.Flush() }
+
+// falseTooBig reports whether an incoming packet is an ICMP error that asks for smaller
+// packets and is not to be believed.
+func (l *link) falseTooBig(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) bool {
+	if l.loopback || l.s.guards == nil {
+		return false
+	}
+	b, ok := pkt.Data().PullUp(min(pkt.Data().Size(), maxQuoteV6))
+	if !ok || proto == ipv4.ProtocolNumber && header.IPv4(b).FragmentOffset() != 0 {
+		return false
+	}
+	tp, icmp := transportOf(proto, b)
+	return l.s.guards.FalseTooBig(l.id, proto, tp, icmp)
 }
 
 // forSocket reports whether a whole packet is for a socket, so that its event
@@ -133,21 +171,24 @@ func (l *link) admit(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer,
 	case rt == nil:
 		l.s.drops.inNoRoutes.Add(1)
 		return "IP_INNOROUTES"
-	case martianReason(rt) != "":
+	case rt.Martian() != "":
 		l.s.drops.martian.Add(1)
-		return martianReason(rt)
+		return rt.Martian()
 	case rt.Type == Broadcast || rt.Type == Multicast:
 		if unicastOnly(proto, pkt) {
 			l.s.drops.notUnicast.Add(1)
 			return "NOT_UNICAST"
 		}
-		return ""
+		return l.admitFragment(proto, pkt)
 	case rt.Type == Local:
+		if b, ok := pkt.Data().PullUp(header.IPv4MinimumSize); ok && plain(proto, b) {
+			return ""
+		}
 		if l.falseTooBig(proto, pkt) {
 			l.s.drops.falseTooBig.Add(1)
 			return "FALSE_TOO_BIG"
 		}
-		return ""
+		return l.admitFragment(proto, pkt)
 	case rt.Type == Unicast:
 		if l.s.fwd {
 			return ""
@@ -156,6 +197,30 @@ func (l *link) admit(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer,
 		return "IP_INADDRERRORS"
 	}
 	return l.s.drops.drop(rt.Type)
+}
+
+// plain reports whether the first 20 bytes of an IP header are those of a whole TCP
+// segment or UDP datagram, which only its socket judges.
+func plain(proto tcpip.NetworkProtocolNumber, b []byte) bool {
+	var tp tcpip.TransportProtocolNumber
+	if h := header.IPv4(b); proto == ipv4.ProtocolNumber && !h.More() && h.FragmentOffset() == 0 {
+		tp = h.TransportProtocol()
+	} else if proto != ipv4.ProtocolNumber {
+		tp = header.IPv6(b).TransportProtocol()
+	}
+	return tp == header.TCPProtocolNumber || tp == header.UDPProtocolNumber
+}
+
+// admitFragment is admit for what netstack would put together here.
+func (l *link) admitFragment(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) string {
+	why := unfitFragment(proto, pkt)
+	switch why {
+	case dropTinyFragment:
+		l.s.drops.tinyFragment.Add(1)
+	case dropFragmentedICMP:
+		l.s.drops.fragmentedICMP.Add(1)
+	}
+	return why
 }
 
 // unicastOnly reports whether a packet must not go to many: TCP (RFC 9293 3.9.2.3),
@@ -180,12 +245,23 @@ var _ stack.QueueingDiscipline = egress{}
 
 // WritePacket implements stack.QueueingDiscipline.
 func (e egress) WritePacket(pkt *stack.PacketBuffer) tcpip.Error {
-	e.l.s.stalls.sending()
-	if e.l.delayed.hold(pkt) {
+	e.l.s.stalls.Sending()
+	if d := e.l.delayed; d != nil && d.Hold(pkt) || e.l.s.tcp.mutes(pkt) {
 		return nil
 	}
 	return e.l.send(pkt)
 }
+
+var _ mend.Link = egress{}
+
+// ID implements mend.Link.
+func (e egress) ID() tcpip.NICID { return e.l.id }
+
+// MTU implements mend.Link.
+func (e egress) MTU() uint32 { return e.l.MTU() }
+
+// Send implements mend.Link.
+func (e egress) Send(pkt *stack.PacketBuffer) tcpip.Error { return e.l.send(pkt) }
 
 // Close implements stack.QueueingDiscipline. There is no queue.
 func (egress) Close() {}
@@ -216,15 +292,14 @@ func (l *link) dispose(pkt *stack.PacketBuffer) bool {
 	}
 	q := RouteQuery{Src: src, Dst: dst}
 	var rt *Route
-	var ev *PacketEvent
-	var g sent
+	var o outbound
 	if l.s.events.on(segmentEvents) {
-		ev, g = l.s.packetOut(l, pkt)
+		o = l.s.packetOut(l, pkt)
 	}
-	if ev != nil {
-		ev.Route, rt = l.s.explainRoute(q)
+	if o.ev != nil {
+		o.ev.Route, rt = l.s.db.Load().Explain(q)
 	} else {
-		_, rt = l.s.decide(q, nil)
+		_, rt = l.s.db.Load().Decide(q, nil)
 	}
 	drop := ""
 	switch {
@@ -235,18 +310,16 @@ func (l *link) dispose(pkt *stack.PacketBuffer) bool {
 			l.s.drops.outNoRoutes.Add(1)
 			drop = "IP_OUTNOROUTES"
 		}
-	case rt.Type.errno() != nil:
+	case rt.Err() != nil:
 		drop = l.s.drops.drop(rt.Type)
 	case rt.Type == Local:
-		l.s.events.publishPacket(ev, "")
-		l.s.events.sent(g)
+		l.s.events.leaves(&o, "")
 		in := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: pkt.ToBuffer()})
 		l.s.lo.DeliverNetworkPacket(pkt.NetworkProtocolNumber, in)
 		in.DecRef()
 		return true
 	}
-	l.s.events.publishPacket(ev, drop)
-	l.s.events.sent(g)
+	l.s.events.leaves(&o, drop)
 	return drop != ""
 }
 

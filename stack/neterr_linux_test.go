@@ -236,9 +236,12 @@ var netErrors = []struct {
 		defer c.Close()
 		s.(closer).SetLinger(0)
 		s.Close()
-		time.Sleep(20 * time.Millisecond)
-		_, err := c.Write(make([]byte, 1))
-		return err
+		for { // until the reset has come
+			if _, err := c.Write(make([]byte, 1)); err != nil {
+				return err
+			}
+			time.Sleep(time.Millisecond)
+		}
 	}},
 	{"listen for datagrams twice", func(n network) error {
 		pc, _ := n.listenPacket("udp", "127.0.0.1:0")

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/catflap/catflap/internal/packet"
+	"github.com/catflap/catflap/stack/route"
 )
 
 // world is a stack under random changes, with packets coming in on cat0.
@@ -123,7 +124,7 @@ func (w *world) bind(t *rapid.T) {
 		return
 	}
 	if local, _ := w.y.Getsockname(fd); rapid.Bool().Draw(t, "connected") && !local.Addr().IsUnspecified() {
-		peer := pick1(t, "peer", worldPeers[familyOf(local.Addr())])
+		peer := pick1(t, "peer", worldPeers[route.FamilyOf(local.Addr())])
 		w.y.Connect(fd, netip.AddrPortFrom(ip(peer), pick1(t, "peer port", worldPorts)))
 	}
 	w.socks = append(w.socks, &worldSocket{fd, false})
@@ -143,9 +144,9 @@ func (w *world) route(t *rapid.T) {
 	rt := Route{Dst: pfx(pick1(t, "prefix", worldPrefixes)), Dev: "cat0", Table: pick1(t, "table", []TableID{TableLocal, TableMain})}
 	rt.Type = pick1(t, "type", []RouteType{Local, Local, Unicast, Unreachable, Prohibit, Blackhole, Throw})
 	if w.s.AddRoute(rt) != nil {
-		for _, have := range w.s.Routes(familyOf(rt.Dst.Addr()), rt.Table) {
+		for _, have := range w.s.Routes(route.FamilyOf(rt.Dst.Addr()), rt.Table) {
 			if have.Dst == rt.Dst && have.Protocol != ProtoKernel {
-				if err := w.s.DelRoute(have); err != nil {
+				if err := w.s.DelRoute(have.Match()); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -157,9 +158,9 @@ func (w *world) steering(t *rapid.T) {
 	lo := pick1(t, "from port", []uint16{1, 80, 81})
 	r := SteerRule{Network: pick1(t, "network", []string{"tcp", "udp"}), Prefix: pfx(pick1(t, "prefix", append(worldPrefixes, "10.9.0.0/24", "10.9.0.2/32", "fd00:9::/64"))),
 		PortLo: lo, PortHi: pick1(t, "to port", []uint16{lo, 65535})}
-	to := familyOf(r.Prefix.Addr()).any()
+	to := route.FamilyOf(r.Prefix.Addr()).Any()
 	if rapid.Bool().Draw(t, "to an address") {
-		to = ip(pick1(t, "target", worldAddrs[familyOf(r.Prefix.Addr())]))
+		to = ip(pick1(t, "target", worldAddrs[route.FamilyOf(r.Prefix.Addr())]))
 	}
 	r.To = netip.AddrPortFrom(to, pick1(t, "target port", worldPorts))
 	if w.s.AddSteering(r) != nil {
@@ -172,9 +173,10 @@ func (w *world) steering(t *rapid.T) {
 // flow draws the addresses of a packet.
 func (w *world) flow(t *rapid.T, network string) FourTuple {
 	f := pick1(t, "family", []Family{IPv4, IPv6})
-	return FourTuple{network,
-		netip.AddrPortFrom(ip(pick1(t, "src", worldPeers[f])), pick1(t, "src port", append(worldPorts, 5001, 5002))),
-		netip.AddrPortFrom(ip(pick1(t, "dst", worldAddrs[f])), pick1(t, "dst port", worldPorts)),
+	return FourTuple{
+		Network: network,
+		Src:     netip.AddrPortFrom(ip(pick1(t, "src", worldPeers[f])), pick1(t, "src port", append(worldPorts, 5001, 5002))),
+		Dst:     netip.AddrPortFrom(ip(pick1(t, "dst", worldAddrs[f])), pick1(t, "dst port", worldPorts)),
 	}
 }
 

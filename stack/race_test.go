@@ -6,15 +6,21 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"regexp"
+	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
+
+// patience is how long anything may take that takes no time to speak of, on a machine that is busy: only what hangs takes
+// longer.
+const patience = time.Minute
 
 // within fails the test if f does not return in time.
 func within(t *testing.T, d time.Duration, what string, f func()) {
@@ -58,6 +64,26 @@ func blockingSockets(t *testing.T, s *Stack) (l, c, u int) {
 	return l, c, u
 }
 
+// tellCall is a function of its own for untilBlocked to find.
+func tellCall(got chan<- error, call func(fd int) error, fd int) { got <- call(fd) }
+
+// untilBlocked waits until a goroutine that was started with a function of this package waits for something.
+func untilBlocked(t *testing.T, function string) {
+	t.Helper()
+	waits := regexp.MustCompile(`^goroutine \d+ \[(select|chan receive|sync\.Cond\.Wait|sync\.Mutex\.Lock)`)
+	buf := make([]byte, 1<<20)
+	within(t, patience, function+" to block", func() {
+		for {
+			for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+				if strings.Contains(g, "/stack."+function+"(") && waits.MatchString(g) {
+					return
+				}
+			}
+			time.Sleep(time.Millisecond)
+		}
+	})
+}
+
 // What blocks on an fd returns EBADF when another goroutine closes it.
 func TestCloseUnblocks(t *testing.T) {
 	s := newStack(t, Config{})
@@ -97,9 +123,9 @@ func TestCloseUnblocks(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			fd := c.open()
-			got := make(chan error)
-			go func() { got <- c.call(fd) }()
-			time.Sleep(20 * time.Millisecond) // let it block
+			got := make(chan error, 1)
+			go tellCall(got, c.call, fd)
+			untilBlocked(t, "tellCall")
 			if err := y.Close(fd); err != nil {
 				t.Fatal(err)
 			}
@@ -108,8 +134,8 @@ func TestCloseUnblocks(t *testing.T) {
 				if err != c.want {
 					t.Errorf("%v, want %v", err, c.want)
 				}
-			case <-time.After(5 * time.Second):
-				t.Error("still blocks 5 s after close")
+			case <-time.After(patience):
+				t.Fatalf("still blocks %v after close", patience)
 			}
 		})
 	}
@@ -161,7 +187,7 @@ func TestCallsRace(t *testing.T) {
 		func(i int) { _, err := y.Getsockopt(fds(i), SOL_TCP, TCP_INFO); check(err) },
 		func(i int) { s.Sockets() },
 	}
-	within(t, 20*time.Second, "calls", func() {
+	within(t, patience, "calls", func() {
 		var wg sync.WaitGroup
 		for _, job := range jobs {
 			for range 2 {
@@ -174,7 +200,7 @@ func TestCallsRace(t *testing.T) {
 		}
 		wg.Wait()
 	})
-	within(t, 5*time.Second, "close", func() { s.Close() })
+	within(t, patience, "close", func() { s.Close() })
 }
 
 // While epoll_wait asks a socket whether it is ready, what holds that socket's lock
@@ -186,14 +212,14 @@ func TestEpollNotifyWhileCollecting(t *testing.T) {
 	defer c.Close()
 	defer srv.Close()
 	k := srv.fd.k
-	e := k.ep.(*tcp.Endpoint)
+	e := tcpOf(k.ep)
 	must(t, c.CloseWrite())
 	_, err := io.Copy(io.Discard, srv)
 	must(t, err)
 	must(t, srv.CloseWrite())
 	// Of a connection that has ended netstack tells the error under its lock.
-	within(t, 5*time.Second, "close", func() {
-		for e.EndpointState() != tcp.StateClose {
+	within(t, patience, "close", func() {
+		for e.State() != tcpClosed {
 			time.Sleep(time.Millisecond)
 		}
 	})
@@ -201,19 +227,19 @@ func TestEpollNotifyWhileCollecting(t *testing.T) {
 	must(t, err)
 	defer y.Close(ep)
 	must(t, y.EpollCtl(ep, EPOLL_CTL_ADD, srv.FD(), EpollEvent{Events: POLLOUT}))
-	e.LockUser()
-	unlock := sync.OnceFunc(e.UnlockUser)
+	e.Lock()
+	unlock := sync.OnceFunc(e.Unlock)
 	defer unlock()
 	waited := make(chan error, 1)
-	go func() {
+	go tellCall(waited, func(ep int) error {
 		n, err := y.EpollWait(ep, make([]EpollEvent, 1), -1)
 		if err == nil && n != 1 {
 			err = fmt.Errorf("%d events", n)
 		}
-		waited <- err
-	}()
-	time.Sleep(20 * time.Millisecond) // it waits for the lock
-	within(t, 5*time.Second, "notify", func() { k.wq.Notify(waiter.WritableEvents) })
+		return err
+	}, ep)
+	untilBlocked(t, "tellCall") // by the lock
+	within(t, patience, "notify", func() { k.wq.Notify(waiter.WritableEvents) })
 	unlock()
 	must(t, <-waited)
 }

@@ -8,9 +8,9 @@ import (
 	"syscall"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
@@ -18,13 +18,14 @@ import (
 // socket is an open socket: an fd and the netstack endpoint behind it.
 type socket struct {
 	s      *Stack
-	id     uint64 // never used again, unlike fd
+	id     uint64 // never used again, unlike fd; of a connection, its identity: Event.Conn
 	fd     int
 	domain int // AF_INET or AF_INET6
 	typ    int // SOCK_STREAM or SOCK_DGRAM
 	ep     tcpip.Endpoint
 	wq     *waiter.Queue
 
+	conn        atomic.Uint64 // id once the socket is a connection's; 0: it is none's
 	nonblock    atomic.Bool
 	freebind    atomic.Bool
 	transparent atomic.Bool
@@ -34,6 +35,7 @@ type socket struct {
 	readShut    atomic.Bool    // shutdown(SHUT_RD) was called
 	failed      atomic.Bool    // connect has reported a failure
 	peer        netip.AddrPort // of an accepted connection, even one reset since
+	forwards    bool           // it is a forwarder's listener, which is bound to no address that anyone knows
 
 	// pending is an error that was taken from netstack to see whether there is
 	// one, and not reported yet: Linux's sk_err.
@@ -60,9 +62,16 @@ type option struct {
 	value       any
 }
 
-func (y *Sys) newSocket(fd, domain, typ int, ep tcpip.Endpoint, wq *waiter.Queue, nonblock bool) (*socket, error) {
-	k := &socket{s: y.s, id: y.ids.Add(1), fd: fd, domain: domain, typ: typ, ep: ep, wq: wq, closed: make(chan struct{})}
+// newSocket makes a socket at fd; conn is the identity of the connection that it is
+// accepted with, 0 if it is none.
+func (y *Sys) newSocket(conn uint64, fd, domain, typ int, ep tcpip.Endpoint, wq *waiter.Queue, nonblock bool) (*socket, error) {
+	id := conn
+	if id == 0 {
+		id = y.ids.Add(1)
+	}
+	k := &socket{s: y.s, id: id, fd: fd, domain: domain, typ: typ, ep: ep, wq: wq, closed: make(chan struct{})}
 	k.nonblock.Store(nonblock)
+	k.conn.Store(conn)
 	if err := y.install(fd, k); err != nil {
 		ep.Abort()
 		return nil, err
@@ -115,7 +124,9 @@ func (k *socket) wait(dontwait bool, mask waiter.EventMask, try func() error) er
 	k.wq.EventRegister(&e)
 	defer k.wq.EventUnregister(&e)
 	for {
-		if err := try(); err != syscall.EAGAIN {
+		if err := try(); err != nil && k.closing.Load() {
+			return syscall.EBADF // whatever error the end of the connection has made of it
+		} else if err != syscall.EAGAIN {
 			return err
 		}
 		select {
@@ -170,8 +181,8 @@ func (k *socket) bind(ap netip.AddrPort) error {
 	}
 	if a := ap.Addr().Unmap(); !a.IsUnspecified() {
 		// The local table is the judge, as in Linux's inet_addr_valid_or_nonlocal.
-		_, rt := k.s.decide(RouteQuery{Dst: a}, nil)
-		local := rt != nil && rt.Type.delivers()
+		_, rt := k.s.db.Load().Decide(RouteQuery{Dst: a}, nil)
+		local := rt != nil && rt.Type.Delivers()
 		if !local && !k.freebind.Load() && !k.transparent.Load() {
 			return syscall.EADDRNOTAVAIL
 		}
@@ -217,7 +228,7 @@ func (k *socket) listen(backlog int) error {
 		if err := errnoOf(k.ep.Bind(tcpip.FullAddress{})); err != nil {
 			return err
 		}
-		k.bound = netip.AddrPortFrom(k.family().any(), 0)
+		k.bound = netip.AddrPortFrom(k.family().Any(), 0)
 	}
 	if err := k.ep.Listen(backlog + 1); err != nil {
 		return errnoOf(err)
@@ -246,7 +257,7 @@ func (k *socket) accept(flags int) (*socket, error) {
 		k.s.sys.release(fd, reserved{})
 		return nil, errnoOf(terr)
 	}
-	n, err := k.s.sys.newSocket(fd, k.domain, k.typ, ep, wq, flags&SOCK_NONBLOCK != 0)
+	n, err := k.s.sys.newSocket(k.s.events.accepted(tcpOf(ep)), fd, k.domain, k.typ, ep, wq, flags&SOCK_NONBLOCK != 0)
 	if err != nil {
 		return nil, err
 	}
@@ -286,7 +297,7 @@ func (k *socket) connect(ap netip.AddrPort) error {
 	if k.connecting {
 		return k.reportConnectLocked()
 	}
-	if k.stream() && k.tcpState() == tcpState(tcp.StateListen) {
+	if k.stream() && k.tcpState() == tcpListen {
 		return syscall.EISCONN
 	}
 	if k.stream() && k.tcpState().unconnected() {
@@ -294,7 +305,7 @@ func (k *socket) connect(ap netip.AddrPort) error {
 		if src.IsValid() && src.IsUnspecified() {
 			src = netip.Addr{}
 		}
-		l, _, rt, err := k.s.output(src, dst)
+		l, rt, err := k.s.output(src, dst)
 		switch {
 		case err != nil:
 			return err
@@ -308,7 +319,7 @@ func (k *socket) connect(ap netip.AddrPort) error {
 			fa.NIC = l.id
 		}
 	} else if !k.stream() {
-		l, _, rt, err := k.s.output(netip.Addr{}, dst)
+		l, rt, err := k.s.output(netip.Addr{}, dst)
 		if err != nil {
 			return err
 		}
@@ -323,6 +334,13 @@ func (k *socket) connect(ap netip.AddrPort) error {
 		}
 	}
 	was := k.connected.Swap(!k.stream())
+	if k.stream() && k.conn.CompareAndSwap(0, k.id) {
+		defer func() {
+			if err != nil && err != syscall.EINPROGRESS {
+				k.conn.Store(0) // no SYN was sent
+			}
+		}()
+	}
 	err = errnoOf(k.ep.Connect(fa))
 	if err != nil {
 		k.connected.Store(was)
@@ -372,7 +390,7 @@ func (k *socket) connectResultLocked() error {
 	switch st := k.tcpState(); {
 	case st.pending():
 		return syscall.EALREADY
-	case st == tcpState(tcp.StateError), st == tcpState(tcp.StateClose):
+	case st.ended():
 		k.connecting = false
 		if err := k.takeError(); err != nil {
 			return err
@@ -406,7 +424,7 @@ func (k *socket) fault() error {
 	if p := k.pending.Load(); p != nil {
 		return *p
 	}
-	if st := k.tcpState(); k.stream() && st != tcpState(tcp.StateError) && st != tcpState(tcp.StateClose) {
+	if k.stream() && !k.tcpState().ended() {
 		return nil
 	}
 	if err := k.lastError(); err != nil {
@@ -437,18 +455,8 @@ func (k *socket) lastError() error {
 	return err
 }
 
-// tcpState is a TCP endpoint's state.
-type tcpState tcp.EndpointState
-
-func (k *socket) tcpState() tcpState { return tcpState(k.ep.State()) }
-
-func (st tcpState) unconnected() bool {
-	return st == tcpState(tcp.StateInitial) || st == tcpState(tcp.StateBound)
-}
-
-func (st tcpState) pending() bool {
-	return st == tcpState(tcp.StateConnecting) || st == tcpState(tcp.StateSynSent) || st == tcpState(tcp.StateSynRecv)
-}
+// tcpState is the state of a stream socket.
+func (k *socket) tcpState() tcpState { return tcpOf(k.ep).State() }
 
 // recv reads into w what is there. from is set for datagrams.
 func (k *socket) recv(w io.Writer, peek bool) (res tcpip.ReadResult, err error) {
@@ -518,7 +526,7 @@ func (k *socket) route(to netip.AddrPort, opts *tcpip.WriteOptions) error {
 	if !src.IsValid() || src.IsUnspecified() {
 		src = netip.Addr{}
 	}
-	l, _, rt, err := k.s.output(src, to.Addr().Unmap())
+	l, rt, err := k.s.output(src, to.Addr().Unmap())
 	if err != nil {
 		return err
 	}
@@ -569,7 +577,7 @@ func (k *socket) shutdown(how int) error {
 func (k *socket) localAddr() netip.AddrPort {
 	fa, err := k.ep.GetLocalAddress()
 	if err != nil {
-		return netip.AddrPortFrom(k.family().any(), 0)
+		return netip.AddrPortFrom(k.family().Any(), 0)
 	}
 	return k.sockaddr(fa)
 }
@@ -610,7 +618,7 @@ func (s *Stack) newEndpoint(domain, typ, proto int) (tcpip.Endpoint, *waiter.Que
 	var tp tcpip.TransportProtocolNumber
 	switch typ {
 	case SOCK_STREAM:
-		tp = tcp.ProtocolNumber
+		tp = header.TCPProtocolNumber
 		if proto != IPPROTO_IP && proto != IPPROTO_TCP {
 			return nil, nil, syscall.EPROTONOSUPPORT
 		}

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +19,12 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"github.com/catflap/catflap/internal/random"
+	"github.com/catflap/catflap/stack/internal/clock"
+	"github.com/catflap/catflap/stack/internal/mend"
+	"github.com/catflap/catflap/stack/internal/peek"
+	"github.com/catflap/catflap/stack/route"
 )
 
 // Link is a network interface: a name, the link endpoint behind it, and its
@@ -61,23 +67,27 @@ type Config struct {
 // Stack is a running userspace TCP/IP stack. Its methods may be called at the
 // same time from many goroutines.
 type Stack struct {
-	ns        *stack.Stack
-	clock     *timedClock
-	log       *slog.Logger
-	tcp       *tcpProtocol
-	lo        *link
-	fwd       bool
-	unguarded bool          // Config.NoGuards
-	ackDelay  time.Duration // TCPConfig.ACKDelay
-	sys       Sys
-	events    hub
-	stalls    stallGuard
-	drops     dropCounters
-	steer     atomic.Pointer[steering]
-	seed      uint32 // of the choice within a SO_REUSEPORT group
+	ns       *stack.Stack
+	clock    *clock.Clock
+	log      *slog.Logger
+	tcp      *tcpProtocol
+	lo       *link
+	fwd      bool
+	guards   *mend.Guards  // nil: there are none
+	ackDelay time.Duration // TCPConfig.ACKDelay
+	sys      Sys
+	events   hub
+	stalls   mend.StallGuard
+	drops    dropCounters
+	steer    atomic.Pointer[steering]
 
-	// routes are the databases by family; replaced whole under mu.
-	v4, v6 atomic.Pointer[rpdb]
+	forwarders atomic.Pointer[forwarders] // nil: none; replaced whole under forwarding
+	forwarding sync.Mutex
+	forwarded  []*Forwarder // those that have not ended; guarded by forwarding
+
+	seed uint32 // of the choice within a SO_REUSEPORT group
+
+	db atomic.Pointer[route.DB] // rules, tables and addresses; replaced whole under mu
 
 	mu    sync.Mutex              // guards changes of links, addresses, rules and routes
 	links atomic.Pointer[[]*link] // replaced whole under mu
@@ -88,6 +98,11 @@ type Stack struct {
 	start     time.Time
 }
 
+// CheckNetstack says what of netstack is not as catflap knows it. It returns nil if all
+// is; otherwise its text is a line for each thing that is missing, with what does not
+// work without it. New logs that as a warning, and goes on without.
+func CheckNetstack() error { return peek.Check() }
+
 // New starts a stack. The caller must Close it.
 func New(cfg Config) (*Stack, error) {
 	if cfg.MaxFDs == 0 {
@@ -96,22 +111,23 @@ func New(cfg Config) (*Stack, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	if d := cfg.TCP.ACKDelay; d < 0 || d >= maxACKDelay {
-		return nil, fmt.Errorf("stack: TCP.ACKDelay is %v: want less than %v (RFC 9293), or 0 for none", d, maxACKDelay)
+	if d := cfg.TCP.ACKDelay; d < 0 || d >= mend.MaxACKDelay {
+		return nil, fmt.Errorf("stack: TCP.ACKDelay is %v: want less than %v (RFC 9293), or 0 for none", d, mend.MaxACKDelay)
 	}
 	if cfg.TCP.Processors < 0 {
 		return nil, fmt.Errorf("stack: TCP.Processors is %d: want 1 or more, or 0 for half of GOMAXPROCS", cfg.TCP.Processors)
 	}
-	clock := &timedClock{Clock: cfg.Clock}
-	if cfg.Clock == nil {
-		clock = &timedClock{tcpip.NewStdClock(), newWheel()}
+	if err := CheckNetstack(); err != nil {
+		for _, missing := range strings.Split(err.Error(), "\n") {
+			cfg.Logger.Warn("netstack is not as catflap knows it", "missing", missing)
+		}
 	}
-	s := &Stack{clock: clock, log: cfg.Logger, fwd: cfg.Forwarding, ackDelay: cfg.TCP.ACKDelay, unguarded: cfg.NoGuards, done: make(chan struct{})}
+	s := &Stack{clock: clock.Of(cfg.Clock), log: cfg.Logger, fwd: cfg.Forwarding, ackDelay: cfg.TCP.ACKDelay, done: make(chan struct{})}
 	s.start = s.clock.Now()
 	s.links.Store(new([]*link))
-	s.v4.Store(newRPDB(IPv4))
-	s.v6.Store(newRPDB(IPv6))
+	s.db.Store(route.New())
 	s.sys.init(s, cfg.MaxFDs)
+	s.events.init(s)
 	cfg.TCP = cfg.TCP.withDefaults()
 
 	opts := stack.Options{
@@ -139,12 +155,15 @@ func New(cfg Config) (*Stack, error) {
 		for _, b := range seed {
 			n = n<<8 | int64(b)
 		}
-		opts.RandSource = &lockedSource{src: rand.NewSource(n).(rand.Source64)}
+		opts.RandSource = random.NewSource(n)
 	}
 	s.ns = stack.New(opts)
 	rng := s.ns.SecureRNG()
 	s.seed = rng.Uint32()
-	s.stalls.init(s)
+	if !cfg.NoGuards {
+		s.guards = mend.NewGuards(s.ns, s.clock)
+		s.stalls.Init(s.ns, s.clock, s.ns.Stats().TCP.Retransmits)
+	}
 	if err := s.configure(cfg); err != nil {
 		s.Close()
 		return nil, err
@@ -153,12 +172,16 @@ func New(cfg Config) (*Stack, error) {
 }
 
 func (s *Stack) configure(cfg Config) error {
+	if err := cfg.TCP.check(s.ns); err != nil {
+		return err
+	}
 	if err := cfg.TCP.apply(s.ns); err != nil {
 		return fmt.Errorf("stack: TCP configuration: %s", err)
 	}
 	// Register before the first link is attached: attaching starts delivery.
 	s.ns.SetTransportProtocolHandler(icmp.ProtocolNumber4, s.handleICMPv4)
-	lo := Link{Name: "lo", Endpoint: loopback.New(), Addrs: []netip.Prefix{
+	s.ns.SetTransportProtocolHandler(icmp.ProtocolNumber6, s.handleICMPv6)
+	lo := Link{Name: route.Loopback, Endpoint: loopback.New(), Addrs: []netip.Prefix{
 		netip.MustParsePrefix("127.0.0.1/8"), netip.MustParsePrefix("::1/128"),
 	}}
 	for _, l := range append([]Link{lo}, cfg.Links...) {
@@ -178,7 +201,7 @@ func (s *Stack) configure(cfg Config) error {
 	}
 	if cfg.Forwarding {
 		for _, f := range []Family{IPv4, IPv6} {
-			if err := s.ns.SetForwardingDefaultAndAllNICs(f.netProto(), true); err != nil {
+			if err := s.ns.SetForwardingDefaultAndAllNICs(netProto(f), true); err != nil {
 				return fmt.Errorf("stack: %s forwarding: %s", f, err)
 			}
 		}
@@ -198,7 +221,10 @@ func (s *Stack) AddLink(cfg Link) error {
 	}
 	l := &link{s: s, id: s.ns.NextNICID(), name: cfg.Name, loopback: cfg.Endpoint.Capabilities()&stack.CapabilityLoopback != 0}
 	l.Endpoint.Init(cfg.Endpoint, l)
-	l.delayed.init(l, s.ackDelay)
+	l.thin.Init(l)
+	if s.ackDelay > 0 && !l.loopback && !s.fwd { // others' ACKs are not ours to delay
+		l.delayed = mend.NewDelayedACKs(egress{l}, s.ns, s.clock, s.ackDelay)
+	}
 	if l.loopback && s.lo == nil {
 		s.lo = l
 	}
@@ -218,9 +244,9 @@ func (s *Stack) AddLink(cfg Link) error {
 	if err := s.ns.SetSpoofing(l.id, true); err != nil {
 		return fmt.Errorf("stack: link %q: %s", cfg.Name, err)
 	}
-	s.mu.Lock()
-	s.setAddrsLocked(l, nil)
-	s.mu.Unlock()
+	if err := s.change(func(db *route.DB) (*route.DB, error) { return db.AddDevice(l.name, l.loopback) }); err != nil {
+		return fmt.Errorf("stack: %w", err)
+	}
 	for _, a := range cfg.Addrs {
 		if err := s.AddAddr(cfg.Name, a); err != nil {
 			return err
@@ -249,10 +275,13 @@ func (s *Stack) Close() error {
 		s.closed.Store(true)
 		close(s.done)
 		s.sys.closeAll()
-		s.events.close()
-		s.stalls.close()
+		s.closeForwarders()
+		s.events.Close()
+		s.stalls.Close()
 		for _, l := range *s.links.Load() {
-			l.delayed.close()
+			if l.delayed != nil {
+				l.delayed.Close()
+			}
 		}
 		// First no more packets come in, then the transports end, then the
 		// links' own goroutines.
@@ -260,12 +289,10 @@ func (s *Stack) Close() error {
 		for _, l := range *s.links.Load() {
 			l.Endpoint.Attach(nil)
 			l.Endpoint.Close()
-			l.held.forget()
+			l.thin.Close()
 		}
 		s.ns.Wait()
-		if s.clock.wheel != nil {
-			s.clock.wheel.close()
-		}
+		s.clock.Close()
 	})
 	return nil
 }
@@ -277,30 +304,6 @@ func (s *Stack) Quiesce() {
 	s.events.looking.Lock()
 	defer s.events.looking.Unlock()
 	s.tcp.quiesce()
-}
-
-// lockedSource makes a math/rand source safe for concurrent use, as netstack asks.
-type lockedSource struct {
-	mu  sync.Mutex
-	src rand.Source64
-}
-
-func (l *lockedSource) Int63() int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.src.Int63()
-}
-
-func (l *lockedSource) Uint64() uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.src.Uint64()
-}
-
-func (l *lockedSource) Seed(seed int64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.src.Seed(seed)
 }
 
 func (s *Stack) newUDP(ns *stack.Stack) stack.TransportProtocol {

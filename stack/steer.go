@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"github.com/gaissmai/bart"
+
+	"github.com/catflap/catflap/stack/route"
 )
 
 // SteerRule sends new flows to a whole prefix and port range to one listener, as
@@ -80,7 +82,7 @@ func (st *steering) match(t FourTuple) *SteerRule {
 		return nil
 	}
 	p := t.Dst.Port()
-	for _, rules := range st.table(t.Network).Supernets(hostPrefix(t.Dst.Addr())) {
+	for _, rules := range st.table(t.Network).Supernets(netip.PrefixFrom(t.Dst.Addr(), t.Dst.Addr().BitLen())) {
 		for _, r := range rules {
 			if r.PortLo <= p && p <= r.PortHi {
 				return r
@@ -102,7 +104,7 @@ func (r SteerRule) validate() error {
 		return fmt.Errorf("ports %d-%d: want 1 to 65535, the lower first", r.PortLo, r.PortHi)
 	case r.To.Port() == 0:
 		return errors.New("no target port")
-	case r.To.Addr().IsValid() && !r.To.Addr().IsUnspecified() && familyOf(r.To.Addr()) != familyOf(r.Prefix.Addr()):
+	case r.To.Addr().IsValid() && !r.To.Addr().IsUnspecified() && route.FamilyOf(r.To.Addr()) != route.FamilyOf(r.Prefix.Addr()):
 		return fmt.Errorf("target %s is of another family than %s", r.To, r.Prefix)
 	}
 	return nil
@@ -123,7 +125,7 @@ func (s *Stack) AddSteering(r SteerRule) error {
 		return fmt.Errorf("add steering: %w", err)
 	}
 	if !r.To.Addr().IsValid() {
-		r.To = netip.AddrPortFrom(familyOf(r.Prefix.Addr()).any(), r.To.Port())
+		r.To = netip.AddrPortFrom(route.FamilyOf(r.Prefix.Addr()).Any(), r.To.Port())
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

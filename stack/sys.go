@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+
+	"github.com/catflap/catflap/stack/route"
 )
 
 // Constants of the socket calls, with Linux's values on every OS.
@@ -66,7 +68,7 @@ const (
 type Sys struct {
 	s   *Stack
 	max int
-	ids atomic.Uint64 // sockets made so far
+	ids atomic.Uint64 // sockets made, and connections seen before they had one, so far
 
 	mu      sync.Mutex
 	files   []file                     // by fd; nil: free
@@ -216,7 +218,7 @@ func (y *Sys) waiting(stream bool, to netip.AddrPort) []*socket {
 		switch a := k.announced.Addr(); {
 		case a.Unmap() == to.Addr():
 			bound = append(bound, k)
-		case a.IsUnspecified() && k.accepts(familyOf(to.Addr())):
+		case a.IsUnspecified() && k.accepts(route.FamilyOf(to.Addr())):
 			any = append(any, k)
 		}
 	}

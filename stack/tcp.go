@@ -1,12 +1,15 @@
 package stack
 
 import (
+	"fmt"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
 // TCPConfig tunes TCP. Zero values take the defaults named beside the fields,
@@ -43,10 +46,10 @@ const (
 	startTCPBuffer = 1 << 20
 
 	// minTCPBuffer is netstack's least buffer, and that of Linux's tcp_rmem[0].
-	minTCPBuffer = tcp.MinBufferSize
+	minTCPBuffer = 4 << 10
 
 	// timeWait is Linux's TCP_TIMEWAIT_LEN; RFC 9293 3.4.2 asks for 2 MSL, up to 4 minutes.
-	timeWait = tcp.DefaultTCPTimeWaitTimeout
+	timeWait = 60 * time.Second
 
 	// synRetries is Linux's tcp_syn_retries: gives up after 127 s.
 	synRetries = 6
@@ -78,6 +81,19 @@ func (c TCPConfig) withDefaults() TCPConfig {
 	return c
 }
 
+// check says what of c there is not.
+func (c TCPConfig) check(ns *stack.Stack) error {
+	var have tcpip.TCPAvailableCongestionControlOption
+	if err := ns.TransportProtocolOption(header.TCPProtocolNumber, &have); err != nil {
+		return fmt.Errorf("stack: TCP congestion controls: %s", err)
+	}
+	names := strings.Fields(string(have))
+	if slices.Sort(names); !slices.Contains(names, c.CongestionControl) {
+		return fmt.Errorf("stack: TCP.CongestionControl is %q, which there is not: want %s", c.CongestionControl, strings.Join(names, " or "))
+	}
+	return nil
+}
+
 func (c TCPConfig) apply(ns *stack.Stack) tcpip.Error {
 	cc := tcpip.CongestionControlOption(c.CongestionControl)
 	snd := tcpip.TCPSendBufferSizeRangeOption{Min: minTCPBuffer, Default: c.SendBuffer, Max: c.SendBufferMax}
@@ -106,7 +122,7 @@ func (c TCPConfig) apply(ns *stack.Stack) tcpip.Error {
 	syn := tcpip.TCPSynRetriesOption(c.SynRetries)
 	retries := tcpip.TCPMaxRetriesOption(c.Retries)
 	for _, o := range []tcpip.SettableTransportProtocolOption{&cc, &snd, &rcv, &sack, &recovery, &moderate, &delay, &tw, &reuse, &syn, &retries} {
-		if err := ns.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
+		if err := ns.SetTransportProtocolOption(header.TCPProtocolNumber, o); err != nil {
 			return err
 		}
 	}

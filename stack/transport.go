@@ -4,95 +4,47 @@ import (
 	"encoding/binary"
 	"hash/fnv"
 	"net/netip"
-	"sync"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"github.com/catflap/catflap/stack/route"
 )
 
-// queuer is what netstack's demultiplexer calls with the endpoint it chose.
-type queuer interface {
-	QueuePacket(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer)
+// chooses reports whether netstack's choice of a socket is to be completed, or told
+// to somebody who wants events of these kinds.
+func (s *Stack) chooses(kinds EventKinds) bool {
+	return s.steer.Load() != nil || s.forwarders.Load() != nil || s.events.on(kinds)
 }
 
-// tcpProtocol is netstack's TCP with our place between the demultiplexer and the
-// endpoint: here the socket of a packet is known, and steering may change it.
-type tcpProtocol struct {
-	stack.TransportProtocol
-	stack.SendBufSizeProto // netstack asks its TCP for it
-	queue                  queuer
-	s                      *Stack
-	pause                  sync.Mutex // one quiesce at a time
-}
-
-func (s *Stack) newTCP(processors int) stack.TransportProtocolFactory {
-	return func(ns *stack.Stack) stack.TransportProtocol {
-		p := tcp.NewProtocol(ns)
-		limitProcessors(p, processors)
-		s.tcp = &tcpProtocol{TransportProtocol: p, SendBufSizeProto: p.(stack.SendBufSizeProto), queue: p.(queuer), s: s}
-		return s.tcp
+func (s *Stack) chooseTCP(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) choice {
+	q := query{FourTuple: tupleOf("tcp", id)}
+	if seg := header.TCP(pkt.TransportHeader().Slice()); len(seg) >= header.TCPMinimumSize {
+		q.opens = opensFlow(seg.Flags())
 	}
-}
-
-// QueuePacket is called by netstack's demultiplexer with its choice, ep.
-func (p *tcpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) {
-	in := pkt
-	if e, ok := ep.(*tcp.Endpoint); ok && !p.s.unguarded {
-		if sub := p.s.guard(e, pkt); sub != nil {
-			defer sub.DecRef()
-			in = sub
-		}
+	if s.reopens(ep, q, pkt) {
+		ep, q.reopens = nil, true
 	}
-	if p.s.steer.Load() != nil || p.s.events.on(segmentEvents) {
-		ep = p.s.chooseTCP(ep, id, pkt)
-	}
-	p.queue.QueuePacket(ep, id, in)
-}
-
-// HandleUnknownDestinationPacket is called when no endpoint matches: steering
-// may still name a listener, else netstack answers with RST.
-func (p *tcpProtocol) HandleUnknownDestinationPacket(id stack.TransportEndpointID, pkt *stack.PacketBuffer) stack.UnknownDestinationPacketDisposition {
-	if p.s.steer.Load() != nil || p.s.events.on(segmentEvents) {
-		if ep := p.s.chooseTCP(nil, id, pkt); ep != nil {
-			p.queue.QueuePacket(ep, id, pkt)
-			return stack.UnknownDestinationPacketHandled
-		}
-	}
-	return p.TransportProtocol.HandleUnknownDestinationPacket(id, pkt)
-}
-
-// quiesce waits until each TCP processor has emptied its queue.
-func (p *tcpProtocol) quiesce() {
-	p.pause.Lock()
-	defer p.pause.Unlock()
-	p.Pause()
-	p.Resume()
-}
-
-func (s *Stack) chooseTCP(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) stack.TransportEndpoint {
-	t := tupleOf("tcp", id)
 	if !s.events.on(segmentEvents) {
-		return s.selectSocket(ep, t).ep
+		return s.selectSocket(ep, q)
 	}
+	var c choice
 	var l *SocketLookup // of a packet that has an event
 	if _, ok := pkt.Owner.(*tag); ok {
-		l = &SocketLookup{Tuple: t, FD: -1}
-		ep = s.explainSocket(ep, l)
+		l = &SocketLookup{Tuple: q.FourTuple, FD: -1}
+		c = s.explainSocket(ep, q, l)
 	} else {
-		ep = s.selectSocket(ep, t).ep
+		c = s.selectSocket(ep, q)
 	}
-	if e, ok := ep.(*tcp.Endpoint); ok {
-		s.events.observe(e)
-	}
+	conn := s.events.arrived(tcpOf(c.ep), q.FourTuple, pkt)
 	if l != nil {
-		s.events.socketChosen(pkt, l)
+		s.events.socketChosen(pkt, l, conn)
 	}
-	return ep
+	return c
 }
 
 // udpProtocol is netstack's UDP with the same place for lookups and steering.
@@ -104,38 +56,36 @@ type udpProtocol struct {
 // QueuePacket is called by netstack's demultiplexer with its choice, ep.
 func (p *udpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) {
 	if p.s.steer.Load() != nil || p.s.events.on(PacketEvents) {
-		ep = p.s.chooseUDP(ep, id, pkt)
+		ep = p.s.chooseUDP(ep, id, pkt).ep
 	}
 	ep.HandlePacket(id, pkt)
 }
 
-// HandleUnknownDestinationPacket is called when no endpoint matches: steering may
-// still name a socket, else netstack answers with ICMP port unreachable.
+// HandleUnknownDestinationPacket is called when no endpoint matches: steering may still
+// name a socket, or a forwarder open one, else netstack answers with ICMP port unreachable.
 func (p *udpProtocol) HandleUnknownDestinationPacket(id stack.TransportEndpointID, pkt *stack.PacketBuffer) stack.UnknownDestinationPacketDisposition {
-	if p.s.steer.Load() != nil || p.s.events.on(PacketEvents) {
-		if ep := p.s.chooseUDP(nil, id, pkt); ep != nil {
-			ep.HandlePacket(id, pkt)
+	if p.s.chooses(PacketEvents) {
+		c := p.s.chooseUDP(nil, id, pkt)
+		if c.ep != nil {
+			c.ep.HandlePacket(id, pkt)
+			return stack.UnknownDestinationPacketHandled
+		}
+		if c.forwarder != nil && c.forwarder.datagram(id, pkt) {
 			return stack.UnknownDestinationPacketHandled
 		}
 	}
 	return p.TransportProtocol.HandleUnknownDestinationPacket(id, pkt)
 }
 
-func (s *Stack) chooseUDP(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) stack.TransportEndpoint {
+func (s *Stack) chooseUDP(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) choice {
+	q := query{FourTuple: tupleOf("udp", id), opens: true}
 	if !s.events.on(PacketEvents) {
-		return s.selectSocket(ep, tupleOf("udp", id)).ep
+		return s.selectSocket(ep, q)
 	}
-	l := &SocketLookup{Tuple: tupleOf("udp", id), FD: -1}
-	ep = s.explainSocket(ep, l)
-	s.events.socketChosen(pkt, l)
-	return ep
-}
-
-// FourTuple names a packet's flow as the packet does: from Src to Dst.
-type FourTuple struct {
-	Network string         `json:"network"` // "tcp" or "udp"
-	Src     netip.AddrPort `json:"src"`
-	Dst     netip.AddrPort `json:"dst"`
+	l := &SocketLookup{Tuple: q.FourTuple, FD: -1}
+	c := s.explainSocket(ep, q, l)
+	s.events.socketChosen(pkt, l, 0)
+	return c
 }
 
 func tupleOf(network string, id stack.TransportEndpointID) FourTuple {
@@ -146,15 +96,15 @@ func tupleOf(network string, id stack.TransportEndpointID) FourTuple {
 	}
 }
 
-func (t FourTuple) id() stack.TransportEndpointID {
+func idOf(t FourTuple) stack.TransportEndpointID {
 	return stack.TransportEndpointID{
 		LocalAddress: toTCPIP(t.Dst.Addr()), LocalPort: t.Dst.Port(),
 		RemoteAddress: toTCPIP(t.Src.Addr()), RemotePort: t.Src.Port(),
 	}
 }
 
-// hash spreads flows.
-func (t FourTuple) hash(seed uint32) uint32 {
+// flowHash spreads flows.
+func flowHash(t FourTuple, seed uint32) uint32 {
 	b := binary.BigEndian.AppendUint32(make([]byte, 0, 64), seed)
 	for _, ap := range [...]netip.AddrPort{t.Src, t.Dst} {
 		b = binary.BigEndian.AppendUint16(append(b, ap.Addr().AsSlice()...), ap.Port())
@@ -164,42 +114,12 @@ func (t FourTuple) hash(seed uint32) uint32 {
 	return h.Sum32()
 }
 
-func (t FourTuple) protos() (tcpip.NetworkProtocolNumber, tcpip.TransportProtocolNumber) {
-	n := familyOf(t.Dst.Addr()).netProto()
+func protosOf(t FourTuple) (tcpip.NetworkProtocolNumber, tcpip.TransportProtocolNumber) {
+	n := netProto(route.FamilyOf(t.Dst.Addr()))
 	if t.Network == "udp" {
 		return n, udp.ProtocolNumber
 	}
-	return n, tcp.ProtocolNumber
-}
-
-// The steps of a socket lookup, in the order in which they are tried.
-const (
-	StepExact    = "exact 4-tuple"
-	StepSteering = "steering rules"
-	StepAddrPort = "listener on address:port"
-	StepPort     = "listener on any address:port"
-)
-
-// SocketTry is one step of a socket lookup.
-type SocketTry struct {
-	Step      string         `json:"step"`
-	Candidate string         `json:"candidate"` // what was looked for
-	FD        int            `json:"fd"`        // the socket found, or -1
-	Local     netip.AddrPort `json:"local,omitzero"`
-	Remote    netip.AddrPort `json:"remote,omitzero"`
-	State     string         `json:"state,omitempty"`
-	Match     bool           `json:"match"`
-	Why       string         `json:"why"`
-}
-
-// SocketLookup is the answer to "whose packet is this", with the way to it.
-type SocketLookup struct {
-	Tuple  FourTuple   `json:"tuple"`
-	Tries  []SocketTry `json:"tries"`
-	Found  bool        `json:"found"`
-	FD     int         `json:"fd"`              // the winner's fd; -1 if none, or if the application has not accepted it yet
-	State  string      `json:"state,omitempty"` // the winner's TCP state before the packet
-	Answer string      `json:"answer"`          // in words
+	return n, header.TCPProtocolNumber
 }
 
 // LookupSocket says which socket a packet of this flow would reach, and what was
@@ -208,21 +128,28 @@ func (s *Stack) LookupSocket(t FourTuple) *SocketLookup {
 	t.Src = netip.AddrPortFrom(t.Src.Addr().Unmap(), t.Src.Port())
 	t.Dst = netip.AddrPortFrom(t.Dst.Addr().Unmap(), t.Dst.Port())
 	l := &SocketLookup{Tuple: t, FD: -1}
-	if _, rt := s.decide(RouteQuery{Dst: t.Dst.Addr()}, nil); t.Network == "tcp" && rt != nil && (rt.Type == Broadcast || rt.Type == Multicast) {
+	if _, rt := s.db.Load().Decide(RouteQuery{Dst: t.Dst.Addr()}, nil); t.Network == "tcp" && rt != nil && (rt.Type == Broadcast || rt.Type == Multicast) {
 		l.Answer = "none: TCP is for one receiver, and a " + rt.Type.String() + " is dropped"
 		return l
 	}
-	np, tp := t.protos()
-	s.explainSocket(s.ns.FindTransportEndpoint(np, tp, t.id(), s.nicFor(t)), l)
+	np, tp := protosOf(t)
+	s.explainSocket(s.ns.FindTransportEndpoint(np, tp, idOf(t), s.nicFor(t)), query{FourTuple: t, opens: true}, l)
 	return l
 }
 
 // nicFor is the link such a packet would arrive on: the one that leads to its source.
 func (s *Stack) nicFor(t FourTuple) tcpip.NICID {
-	if l, _, _, err := s.output(netip.Addr{}, t.Src.Addr()); err == nil {
+	if l, _, err := s.output(netip.Addr{}, t.Src.Addr()); err == nil {
 		return l.id
 	}
 	return 0
+}
+
+// query is what selectSocket is asked.
+type query struct {
+	FourTuple
+	opens   bool // the packet may begin a flow: it is a SYN, or a datagram
+	reopens bool // and it ends a connection in TIME-WAIT
 }
 
 // choice is what selectSocket chose, and why.
@@ -230,6 +157,9 @@ type choice struct {
 	ep   stack.TransportEndpoint // nil: no socket
 	kind choiceKind
 	rule *SteerRule // the steering rule that covers the flow, if one was looked for
+
+	forwarder *Forwarder   // who takes a flow for which there is no socket
+	forward   *ForwardRule // by which of its rules
 }
 
 type choiceKind uint8
@@ -240,9 +170,18 @@ const (
 	choseSteered
 )
 
-// selectSocket completes netstack's choice, ep, with steering: an exact match
-// stands, then a steering rule decides, then netstack's listener.
-func (s *Stack) selectSocket(ep stack.TransportEndpoint, t FourTuple) choice {
+// selectSocket completes netstack's choice, ep, with steering and forwarders: an exact
+// match stands, then a steering rule decides, then netstack's listener, then a forwarder.
+func (s *Stack) selectSocket(ep stack.TransportEndpoint, q query) choice {
+	c := s.selectSteered(ep, q.FourTuple)
+	if c.ep == nil {
+		c.forwarder, c.forward = s.covering(q.Network, q.Dst)
+	}
+	return c
+}
+
+// selectSteered is selectSocket without forwarders.
+func (s *Stack) selectSteered(ep stack.TransportEndpoint, t FourTuple) choice {
 	if ep != nil && s.isExact(ep) {
 		return choice{ep: ep, kind: choseExact}
 	}
@@ -259,7 +198,7 @@ func (s *Stack) selectSocket(ep stack.TransportEndpoint, t FourTuple) choice {
 		return choice{ep: ep, rule: r} // nobody listens where the rule points
 	}
 	// A SO_REUSEPORT group shares the flows out.
-	k := group[t.hash(s.seed)%uint32(len(group))]
+	k := group[flowHash(t, s.seed)%uint32(len(group))]
 	return choice{ep: k.ep.(stack.TransportEndpoint), kind: choseSteered, rule: r}
 }
 
@@ -267,8 +206,8 @@ func (s *Stack) selectSocket(ep stack.TransportEndpoint, t FourTuple) choice {
 // no unconnected UDP socket. It takes no lock of an endpoint: the caller may hold
 // locks of netstack's demultiplexer, which come after those.
 func (s *Stack) isExact(ep any) bool {
-	if e, ok := ep.(*tcp.Endpoint); ok {
-		return e.EndpointState() != tcp.StateListen
+	if c := tcpOf(ep); c != nil {
+		return c.State() != tcpListen
 	}
 	k := s.socketOf(ep)
 	return k != nil && !k.waits()
@@ -277,8 +216,8 @@ func (s *Stack) isExact(ep any) bool {
 // waits reports whether k takes new flows: it is a listener, or a datagram socket
 // without a peer.
 func (k *socket) waits() bool {
-	if e, ok := k.ep.(*tcp.Endpoint); ok {
-		return e.EndpointState() == tcp.StateListen
+	if c := tcpOf(k.ep); c != nil {
+		return c.State() == tcpListen
 	}
 	return !k.connected.Load()
 }
@@ -292,9 +231,9 @@ func (s *Stack) socketOf(ep any) *socket {
 }
 
 // explainSocket is selectSocket with the tries written down.
-func (s *Stack) explainSocket(ep stack.TransportEndpoint, l *SocketLookup) stack.TransportEndpoint {
-	t := l.Tuple
-	c := s.selectSocket(ep, t)
+func (s *Stack) explainSocket(ep stack.TransportEndpoint, q query, l *SocketLookup) choice {
+	t := q.FourTuple
+	c := s.selectSocket(ep, q)
 	try := func(step, candidate, missing string, match bool, answer string) bool {
 		st := SocketTry{Step: step, Candidate: candidate, FD: -1, Match: match, Why: missing}
 		if match {
@@ -304,9 +243,13 @@ func (s *Stack) explainSocket(ep stack.TransportEndpoint, l *SocketLookup) stack
 		l.Tries = append(l.Tries, st)
 		return match
 	}
-	if try(StepExact, t.Network+" "+t.Dst.String()+" <- "+t.Src.String(), "no socket with this 4-tuple", c.kind == choseExact,
+	noTuple := "no socket with this 4-tuple"
+	if q.reopens {
+		noTuple = "in TIME-WAIT, which this newer SYN ends (RFC 1122 4.2.2.13)"
+	}
+	if try(StepExact, t.Network+" "+t.Dst.String()+" <- "+t.Src.String(), noTuple, c.kind == choseExact,
 		"the connection itself") {
-		return c.ep
+		return c
 	}
 	switch steered := c.kind == choseSteered; {
 	case s.steer.Load() == nil:
@@ -314,7 +257,7 @@ func (s *Stack) explainSocket(ep stack.TransportEndpoint, l *SocketLookup) stack
 	case c.rule == nil:
 		try(StepSteering, "", "no rule covers "+t.Dst.String(), false, "")
 	case try(StepSteering, c.rule.String(), "nobody listens on "+c.rule.target(), steered, "steered to "+c.rule.target()):
-		return c.ep
+		return c
 	}
 	what, noAddr, noPort := "listener", "nobody listens on exactly this address and port", "nobody listens on this port"
 	if t.Network == "udp" {
@@ -324,13 +267,16 @@ func (s *Stack) explainSocket(ep stack.TransportEndpoint, l *SocketLookup) stack
 	bound := k != nil && k.boundTo.Load() != nil
 	if try(StepAddrPort, t.Dst.String(), noAddr, bound, "the "+what+" on this address") ||
 		try(StepPort, "*:"+portString(t.Dst.Port()), noPort, c.ep != nil, "the "+what+" on any address") {
-		return c.ep
+		return c
+	}
+	if s.forwarders.Load() != nil && s.explainForwarder(c, q, l) {
+		return c
 	}
 	l.Answer = "no socket: RST"
 	if t.Network == "udp" {
 		l.Answer = "no socket: ICMP port unreachable"
 	}
-	return nil
+	return c
 }
 
 // describe fills in what is known of the socket that c chose for a packet of flow
@@ -342,9 +288,9 @@ func (s *Stack) describe(c choice, f FourTuple, t *SocketTry) {
 		t.FD = k.fd
 	}
 	exact := c.kind == choseExact
-	switch e, ok := c.ep.(*tcp.Endpoint); {
-	case ok:
-		t.State = stateName(e.EndpointState())
+	switch conn := tcpOf(c.ep); {
+	case conn != nil:
+		t.State = conn.State().String()
 	case exact:
 		t.State = "ESTABLISHED"
 	default:
@@ -356,35 +302,6 @@ func (s *Stack) describe(c choice, f FourTuple, t *SocketTry) {
 	case k != nil:
 		t.Local = s.sys.announcement(k)
 	}
-}
-
-// stateName gives a TCP state its name in RFC 9293.
-func stateName(st tcp.EndpointState) string {
-	switch st {
-	case tcp.StateEstablished:
-		return "ESTABLISHED"
-	case tcp.StateSynSent:
-		return "SYN-SENT"
-	case tcp.StateSynRecv:
-		return "SYN-RECEIVED"
-	case tcp.StateFinWait1:
-		return "FIN-WAIT-1"
-	case tcp.StateFinWait2:
-		return "FIN-WAIT-2"
-	case tcp.StateTimeWait:
-		return "TIME-WAIT"
-	case tcp.StateCloseWait:
-		return "CLOSE-WAIT"
-	case tcp.StateLastAck:
-		return "LAST-ACK"
-	case tcp.StateClosing:
-		return "CLOSING"
-	case tcp.StateListen:
-		return "LISTEN"
-	case tcp.StateConnecting:
-		return "CONNECTING" // between SYN and SYN-ACK, netstack's own
-	}
-	return "CLOSED"
 }
 
 // transportOf finds the transport header of an IP packet, for events.

@@ -50,12 +50,12 @@ func transfer(args []string) int {
 		}
 		return 0
 	}
-	c, err := net.DialTimeout("tcp", addr.String(), 5*time.Second)
+	c, err := net.DialTimeout("tcp", addr.String(), time.Minute)
 	if err != nil {
 		return fail(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(50 * time.Second))
+	c.SetDeadline(time.Now().Add(5 * time.Minute))
 	var sum []byte
 	begin := time.Now()
 	if _, err := c.Write(binary.BigEndian.AppendUint64([]byte(args[0][:1]), uint64(n))); err != nil {

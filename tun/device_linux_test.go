@@ -92,8 +92,8 @@ func TestLinkDeleted(t *testing.T) {
 	select {
 	case <-dev.Done():
 		t.Logf("%v after %v", dev.Err(), time.Since(begin))
-	case <-time.After(time.Second):
-		t.Fatal("not noticed within a second")
+	case <-time.After(time.Minute):
+		t.Fatal("not noticed")
 	}
 	if !errors.Is(dev.Err(), tun.ErrGone) {
 		t.Errorf("Err is %v, want ErrGone", dev.Err())
@@ -128,7 +128,7 @@ func TestCloseUnderLoad(t *testing.T) {
 			if err != nil {
 				t.Errorf("%v: Close: %v", driver, err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("%v: Close hangs", driver)
 		}
 		ns.Close()
@@ -143,7 +143,7 @@ func TestReject(t *testing.T) {
 	serve(t, newStack(t, dev.Endpoint(), stackAddrs...))
 	// A raw socket leaves the checksum to its user: this one's is wrong.
 	runSelf(t, ns, "raw", "10.9.0.2:80", "1")
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for dev.Stats().RxDroppedBadChecksum != 1 {
 		if time.Now().After(deadline) {
 			t.Fatalf("%+v, want one packet dropped for its checksum", dev.Stats())

@@ -8,10 +8,10 @@ import (
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"github.com/catflap/catflap/internal/batching"
+	"github.com/catflap/catflap/internal/link"
 )
 
 var (
@@ -225,23 +225,5 @@ func (e *Endpoint) SetOnCloseAction(action func()) {
 	e.dev.onClose = action
 }
 
-// noLinkLayer is what the endpoints here, which carry bare IP packets, have to say of a link layer.
-type noLinkLayer struct{}
-
-// MaxHeaderLength implements stack.LinkEndpoint.
-func (noLinkLayer) MaxHeaderLength() uint16 { return 0 }
-
-// LinkAddress implements stack.LinkEndpoint.
-func (noLinkLayer) LinkAddress() tcpip.LinkAddress { return "" }
-
-// SetLinkAddress implements stack.LinkEndpoint. It does nothing.
-func (noLinkLayer) SetLinkAddress(tcpip.LinkAddress) {}
-
-// ARPHardwareType implements stack.LinkEndpoint.
-func (noLinkLayer) ARPHardwareType() header.ARPHardwareType { return header.ARPHardwareNone }
-
-// AddHeader implements stack.LinkEndpoint. It does nothing.
-func (noLinkLayer) AddHeader(*stack.PacketBuffer) {}
-
-// ParseHeader implements stack.LinkEndpoint. There is none, so it succeeds.
-func (noLinkLayer) ParseHeader(*stack.PacketBuffer) bool { return true }
+// noLinkLayer says that the endpoints here carry bare IP packets.
+type noLinkLayer = link.NoHeader

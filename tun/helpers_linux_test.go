@@ -28,7 +28,7 @@ func skip(t testing.TB, why, remedy string) {
 // startNS makes a namespace with a device in it, and closes it with the test.
 func startNS(t testing.TB, cfg tun.Config) *netns.Namespace {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	ns, err := netns.Start(ctx, netns.Config{Device: cfg, HostAddrs: hostAddrs})
 	if err != nil {
@@ -56,7 +56,7 @@ func run(t testing.TB, ns *netns.Namespace, args ...string) string {
 }
 
 func output(ns *netns.Namespace, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	var stdout, stderr bytes.Buffer
 	env := append(os.Environ(), "GORACE=atexit_sleep_ms=0") // by default a program under the race detector sleeps a second at its end

@@ -162,7 +162,7 @@ func TestLifecycle(t *testing.T) {
 				t.Errorf("%v: Close: %v", driver, err)
 			}
 		}
-		if d := time.Since(begin); d > time.Second {
+		if d := time.Since(begin); d > time.Minute {
 			t.Errorf("%v: Close took %v", driver, d)
 		}
 		if closed != 1 {
@@ -205,8 +205,8 @@ func TestGone(t *testing.T) {
 			select {
 			case <-dev.Done():
 				t.Logf("%v, up %v: noticed after %v: %v", driver, isUp, time.Since(begin), dev.Err())
-			case <-time.After(time.Second):
-				t.Fatalf("%v, up %v: not noticed within a second", driver, isUp)
+			case <-time.After(time.Minute):
+				t.Fatalf("%v, up %v: not noticed", driver, isUp)
 			}
 			if !errors.Is(dev.Err(), ErrGone) {
 				t.Errorf("%v, up %v: Err is %v, want ErrGone", driver, isUp, dev.Err())
@@ -309,7 +309,7 @@ func TestHandoff(t *testing.T) {
 		got.Endpoint().Attach(s)
 		select { // a multicast report or router solicitation of the host's
 		case <-s.packets:
-		case <-time.After(5 * time.Second):
+		case <-time.After(time.Minute):
 			t.Errorf("%v: nothing received", driver)
 		}
 		got.Close()

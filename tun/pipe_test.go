@@ -83,7 +83,7 @@ func TestPipeTransfer(t *testing.T) {
 			if version == "IPv6" {
 				addr, proto = tcpip.AddrFrom16([16]byte{0: 0xfd, 3: 9, 15: 2}), header.IPv6ProtocolNumber
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			c, err := gonet.DialContextTCP(ctx, client, tcpip.FullAddress{Addr: addr, Port: 80}, proto)
 			if err != nil {
@@ -172,7 +172,7 @@ func TestPipeDetached(t *testing.T) {
 	list.PushBack(stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData([]byte{0x45})}))
 	a.WritePackets(list)
 	list.DecRef()
-	for deadline := time.Now().Add(time.Second); b.Stats().RxDroppedUnattached != 1; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); b.Stats().RxDroppedUnattached != 1; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%+v, want one packet dropped for want of a stack", b.Stats())
 		}

@@ -10,7 +10,7 @@ import (
 
 // Version is the version of the API. It changes when an old client and a new
 // server, or the reverse, would misunderstand each other.
-const Version = 1
+const Version = 2
 
 // versionHeader carries the server's Version in every response, so that a client
 // can tell another version from something that is no catflap at all.
@@ -44,7 +44,7 @@ type Info struct {
 	Started  time.Time      `json:"started"`
 }
 
-// Addr is an address of a link, for /v1/addrs.
+// Addr is an address of a link, for /v2/addrs.
 type Addr struct {
 	Dev    string       `json:"dev"`
 	Prefix netip.Prefix `json:"prefix"`

@@ -141,8 +141,8 @@ func (c *Client) AddRule(ctx context.Context, r stack.Rule) error {
 }
 
 // DelRule removes a rule: stack.DelRule.
-func (c *Client) DelRule(ctx context.Context, r stack.Rule) error {
-	return c.change(ctx, http.MethodDelete, "/rules", Rule{Rule: r, Family: r.Family})
+func (c *Client) DelRule(ctx context.Context, m stack.RuleMatch) error {
+	return c.change(ctx, http.MethodDelete, "/rules", m)
 }
 
 // Routes lists the routes of a family in table t, or in all tables for t 0.
@@ -159,14 +159,19 @@ func (c *Client) AddRoute(ctx context.Context, rt stack.Route) error {
 	return c.change(ctx, http.MethodPost, "/routes", rt)
 }
 
-// ReplaceRoute adds a route, in the place of the one with its prefix and metric.
+// AppendRoute adds a route after others: stack.AppendRoute.
+func (c *Client) AppendRoute(ctx context.Context, rt stack.Route) error {
+	return c.change(ctx, http.MethodPost, "/routes/append", rt)
+}
+
+// ReplaceRoute puts a route in another's place: stack.ReplaceRoute.
 func (c *Client) ReplaceRoute(ctx context.Context, rt stack.Route) error {
 	return c.change(ctx, http.MethodPut, "/routes", rt)
 }
 
 // DelRoute removes a route: stack.DelRoute.
-func (c *Client) DelRoute(ctx context.Context, rt stack.Route) error {
-	return c.change(ctx, http.MethodDelete, "/routes", rt)
+func (c *Client) DelRoute(ctx context.Context, m stack.RouteMatch) error {
+	return c.change(ctx, http.MethodDelete, "/routes", m)
 }
 
 // Links lists the links and their addresses.
@@ -208,6 +213,15 @@ func (c *Client) LookupRoute(ctx context.Context, rq stack.RouteQuery) (*stack.R
 func (c *Client) LookupSocket(ctx context.Context, t stack.FourTuple) (*stack.SocketLookup, error) {
 	q := url.Values{"network": {t.Network}, "src": {t.Src.String()}, "dst": {t.Dst.String()}}
 	return do[*stack.SocketLookup](ctx, c, http.MethodGet, "/lookup/socket", q, nil)
+}
+
+// LookupPacket asks what would become of a packet: stack.LookupPacket.
+func (c *Client) LookupPacket(ctx context.Context, t stack.FourTuple, iif string) (*stack.PacketLookup, error) {
+	q := url.Values{"network": {t.Network}, "src": {t.Src.String()}, "dst": {t.Dst.String()}}
+	if iif != "" {
+		q.Set("iif", iif)
+	}
+	return do[*stack.PacketLookup](ctx, c, http.MethodGet, "/lookup/packet", q, nil)
 }
 
 // Steering lists the steering rules.

@@ -5,17 +5,19 @@
 // goes over the wire are the stack's own types. Every path begins with the API's
 // version; a client and a server of different versions say so plainly.
 //
-//	GET            /v1/info
-//	GET POST DELETE /v1/rules      ?family=inet|inet6
-//	GET POST DELETE PUT /v1/routes ?family=…&table=N
-//	GET            /v1/links
-//	POST DELETE    /v1/addrs
-//	GET            /v1/sockets
-//	GET            /v1/lookup/route  ?dst=&src=&iif=&oif=
-//	GET            /v1/lookup/socket ?network=&src=&dst=
-//	GET POST DELETE /v1/steering
-//	GET PUT DELETE /v1/netem
-//	POST DELETE    /v1/netem/rules
-//	GET            /v1/drops
-//	GET            /v1/events  ?kinds=calls,packets,states,links,samples,timers&snap=BYTES  one JSON object a line
+//	GET            /v2/info
+//	GET POST DELETE /v2/rules      ?family=inet|inet6
+//	GET POST DELETE PUT /v2/routes ?family=…&table=N
+//	POST           /v2/routes/append
+//	GET            /v2/links
+//	POST DELETE    /v2/addrs
+//	GET            /v2/sockets
+//	GET            /v2/lookup/route  ?dst=&src=&iif=&oif=
+//	GET            /v2/lookup/socket ?network=&src=&dst=
+//	GET            /v2/lookup/packet ?network=&src=&dst=&iif=
+//	GET POST DELETE /v2/steering
+//	GET PUT DELETE /v2/netem
+//	POST DELETE    /v2/netem/rules
+//	GET            /v2/drops
+//	GET            /v2/events  ?kinds=calls,packets,states,links,samples,timers&snap=BYTES  one JSON object a line
 package control

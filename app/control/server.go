@@ -1,24 +1,21 @@
 package control
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 
-	"golang.org/x/net/netutil"
-
+	"github.com/catflap/catflap/app/internal/httpd"
 	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/stack/route"
 	"github.com/catflap/catflap/tun/impair"
 )
 
@@ -34,15 +31,11 @@ type Server struct {
 	info  Info
 	stack *stack.Stack
 	netem *impair.Link
-	http  *http.Server
+	http  *httpd.Server
 	log   *slog.Logger
 
 	changes sync.Mutex    // one change that takes several steps at a time
 	streams chan struct{} // a token for each open event stream
-
-	cancel context.CancelFunc
-	wg     sync.WaitGroup // the accept loop and every connection
-	close  func() error
 }
 
 // Serve makes the control socket at path, with mode 0600, and answers on it. A
@@ -57,31 +50,11 @@ func Serve(path string, p Parts, info Info, log *slog.Logger) (*Server, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	srv := &Server{path: path, info: info, stack: p.Stack, netem: p.Netem, log: log, streams: make(chan struct{}, maxStreams)}
-	ctx, cancel := context.WithCancel(context.Background())
-	srv.cancel = cancel
-	srv.http = &http.Server{
-		Handler:           srv.handler(),
-		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ConnState: func(_ net.Conn, st http.ConnState) {
-			switch st {
-			case http.StateNew:
-				srv.wg.Add(1) // the accept loop calls this, and is counted itself
-			case http.StateClosed, http.StateHijacked:
-				srv.wg.Done()
-			}
-		},
-	}
-	limited := netutil.LimitListener(l, maxConns)
-	srv.wg.Go(func() {
-		if err := srv.http.Serve(limited); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("control socket", "path", path, "err", err)
-		}
+	srv.http = httpd.New(httpd.Config{
+		Name: "control socket", Handler: srv.handler(), HeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		MaxHeader: maxHeader, MaxConns: maxConns, Logger: log,
 	})
-	srv.close = sync.OnceValue(srv.shut)
+	srv.http.Serve(l)
 	return srv, nil
 }
 
@@ -90,14 +63,7 @@ func (s *Server) Path() string { return s.path }
 
 // Close ends every request and stream, removes the socket, and waits for every
 // goroutine. It may be called more than once.
-func (s *Server) Close() error { return s.close() }
-
-func (s *Server) shut() error {
-	s.cancel()
-	err := s.http.Close()
-	s.wg.Wait()
-	return err
-}
+func (s *Server) Close() error { return s.http.Close() }
 
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
@@ -118,10 +84,11 @@ func (s *Server) handler() http.Handler {
 	answer("GET /info", func(*http.Request) (any, error) { return s.info, nil })
 	answer("GET /rules", s.rules)
 	answer("POST /rules", change(func(r Rule) error { return s.stack.AddRule(r.unwrap()) }))
-	answer("DELETE /rules", change(func(r Rule) error { return s.stack.DelRule(r.unwrap()) }))
+	answer("DELETE /rules", change(s.stack.DelRule))
 	answer("GET /routes", s.routes)
 	answer("POST /routes", change(s.stack.AddRoute))
-	answer("PUT /routes", change(s.replaceRoute))
+	answer("PUT /routes", change(s.stack.ReplaceRoute))
+	answer("POST /routes/append", change(s.stack.AppendRoute))
 	answer("DELETE /routes", change(s.stack.DelRoute))
 	answer("GET /links", func(*http.Request) (any, error) { return s.stack.Links(), nil })
 	answer("POST /addrs", change(func(a Addr) error { return s.stack.AddAddr(a.Dev, a.Prefix) }))
@@ -129,6 +96,7 @@ func (s *Server) handler() http.Handler {
 	answer("GET /sockets", func(*http.Request) (any, error) { return list(s.stack.Sockets()), nil })
 	answer("GET /lookup/route", s.lookupRoute)
 	answer("GET /lookup/socket", s.lookupSocket)
+	answer("GET /lookup/packet", s.lookupPacket)
 	answer("GET /steering", func(*http.Request) (any, error) { return list(s.stack.Steering()), nil })
 	answer("POST /steering", change(s.stack.AddSteering))
 	answer("DELETE /steering", change(s.stack.DelSteering))
@@ -228,60 +196,11 @@ func (s *Server) routes(r *http.Request) (any, error) {
 	}
 	var t stack.TableID // 0: all
 	if v := q.Get("table"); v != "" {
-		if t, err = stack.ParseTable(v); err != nil {
+		if t, err = route.ParseTable(v); err != nil {
 			return nil, badRequest("%s", err)
 		}
 	}
 	return list(s.stack.Routes(f, t)), nil
-}
-
-// replaceRoute puts rt in the place of the route with its prefix, table and
-// metric, if there is one, as `ip route replace` does.
-func (s *Server) replaceRoute(rt stack.Route) error {
-	s.changes.Lock()
-	defer s.changes.Unlock()
-	err := s.stack.AddRoute(rt)
-	if !errors.Is(err, syscall.EEXIST) {
-		return err
-	}
-	old, ok := s.sameRoute(rt)
-	if !ok {
-		return err
-	}
-	if err := s.stack.DelRoute(old); err != nil {
-		return err
-	}
-	if err := s.stack.AddRoute(rt); err != nil {
-		return errors.Join(err, s.stack.AddRoute(old))
-	}
-	return nil
-}
-
-// userMetric6 is the metric of an IPv6 route that is given none (IP6_RT_PRIO_USER).
-const userMetric6 = 1024
-
-// sameRoute finds the route that stands in the way of rt.
-func (s *Server) sameRoute(rt stack.Route) (stack.Route, bool) {
-	f, metric := stack.IPv4, rt.Metric
-	if rt.Dst.Addr().Is6() {
-		f = stack.IPv6
-		if metric == 0 {
-			metric = userMetric6
-		}
-	}
-	t := rt.Table
-	if t == 0 {
-		t = stack.TableMain
-		if slices.Contains([]stack.RouteType{stack.Local, stack.Broadcast, stack.Multicast}, rt.Type) {
-			t = stack.TableLocal
-		}
-	}
-	for _, o := range s.stack.Routes(f, t) {
-		if o.Dst == rt.Dst && o.Metric == metric {
-			return o, true
-		}
-	}
-	return stack.Route{}, false
 }
 
 func addr(q url.Values, name string, needed bool) (netip.Addr, error) {
@@ -313,10 +232,25 @@ func (s *Server) lookupRoute(r *http.Request) (any, error) {
 }
 
 func (s *Server) lookupSocket(r *http.Request) (any, error) {
+	t, err := fourTuple(r.URL.Query())
+	if err != nil {
+		return nil, err
+	}
+	return s.stack.LookupSocket(t), nil
+}
+
+func (s *Server) lookupPacket(r *http.Request) (any, error) {
 	q := r.URL.Query()
-	t := stack.FourTuple{Network: q.Get("network")}
-	if t.Network != "tcp" && t.Network != "udp" {
-		return nil, badRequest("network %q: want tcp or udp", t.Network)
+	t, err := fourTuple(q)
+	if err != nil {
+		return nil, err
+	}
+	return s.stack.LookupPacket(t, q.Get("iif")), nil
+}
+
+func fourTuple(q url.Values) (t stack.FourTuple, err error) {
+	if t.Network = q.Get("network"); t.Network != "tcp" && t.Network != "udp" {
+		return t, badRequest("network %q: want tcp or udp", t.Network)
 	}
 	for _, a := range []struct {
 		name string
@@ -324,12 +258,12 @@ func (s *Server) lookupSocket(r *http.Request) (any, error) {
 	}{{"src", &t.Src}, {"dst", &t.Dst}} {
 		ap, err := netip.ParseAddrPort(q.Get(a.name))
 		if err != nil {
-			return nil, badRequest("%s %q: want ADDRESS:PORT", a.name, q.Get(a.name))
+			return t, badRequest("%s %q: want ADDRESS:PORT", a.name, q.Get(a.name))
 		}
 		*a.to = ap
 	}
 	if t.Src.Addr().Unmap().Is4() != t.Dst.Addr().Unmap().Is4() {
-		return nil, badRequest("from %s to %s: of different families", t.Src, t.Dst)
+		return t, badRequest("from %s to %s: of different families", t.Src, t.Dst)
 	}
-	return s.stack.LookupSocket(t), nil
+	return t, nil
 }

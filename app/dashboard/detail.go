@@ -35,9 +35,9 @@ func (r *Recorder) entry(seq uint64) *entry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	look := func(c *connection) *entry {
-		n := c.kept.find(func(e *entry) bool { return e.seq >= seq })
-		if n < c.kept.next && c.kept.at(n).seq == seq {
-			return c.kept.at(n)
+		n := c.kept.Find(func(e *entry) bool { return e.seq >= seq })
+		if n < c.kept.Next() && c.kept.At(n).seq == seq {
+			return c.kept.At(n)
 		}
 		return nil
 	}

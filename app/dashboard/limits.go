@@ -32,6 +32,7 @@ const (
 	headerTimeout    = 5 * time.Second        // for a request's header to arrive
 	bodyTimeout      = 10 * time.Second       // for a request's body
 	answerTimeout    = 10 * time.Second       // for a client to take an answer, or one message of a stream
+	goodbyeTimeout   = 500 * time.Millisecond // for a client to hear that the server closes
 	downloadTimeout  = 2 * time.Minute        // for a client to take a whole capture
 	idleTimeout      = time.Minute            // of a kept-alive connection
 	watchedFor       = time.Minute            // recording on demand goes on so long after the last stream: a reload, a look aside

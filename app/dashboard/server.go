@@ -3,7 +3,6 @@ package dashboard
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -11,8 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/netutil"
-
+	"github.com/catflap/catflap/app/internal/httpd"
 	"github.com/catflap/catflap/app/record"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun"
@@ -50,6 +48,8 @@ type Config struct {
 	StackFDs  []int
 
 	Logger *slog.Logger // nil: no logs
+
+	answer, goodbye time.Duration // for tests, both or neither: instead of answerTimeout and goodbyeTimeout
 }
 
 // Server answers on the listeners that it is given. Close ends it.
@@ -57,16 +57,11 @@ type Server struct {
 	cfg   Config
 	rec   *Recorder
 	token string
-	http  http.Server
+	http  *httpd.Server // and all goroutines
 	log   *slog.Logger
 
 	streams   chan struct{} // a token for each stream
 	transfers chan struct{} // and for each transfer
-
-	ctx    context.Context
-	cancel context.CancelFunc
-	wg     sync.WaitGroup // accept loops, connections, transfers, the one who follows the stack
-	close  func() error
 
 	watch watch
 	seen  overviewCache
@@ -75,7 +70,6 @@ type Server struct {
 	mu    sync.Mutex
 	hosts []string // names under which the server is known
 	url   string
-	done  bool
 }
 
 // New returns a server that records already and does not listen yet.
@@ -87,28 +81,17 @@ func New(cfg Config) *Server {
 	if cfg.Stack == nil && len(cfg.Recording.Events) > 0 {
 		start = cfg.Recording.Events[0].Time
 	}
+	if cfg.answer == 0 {
+		cfg.answer, cfg.goodbye = answerTimeout, goodbyeTimeout
+	}
 	s := &Server{
 		cfg: cfg, rec: NewRecorder(start, cfg.Payload), token: newToken(), log: cfg.Logger,
 		streams: make(chan struct{}, maxStreams), transfers: make(chan struct{}, maxTransfers),
 	}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.close = sync.OnceValue(s.shut)
-	s.http = http.Server{
-		Handler:           s.handler(),
-		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-		BaseContext:       func(net.Listener) context.Context { return s.ctx },
-		ConnState: func(_ net.Conn, st http.ConnState) {
-			switch st {
-			case http.StateNew:
-				s.wg.Add(1) // the accept loop calls this, and is counted itself
-			case http.StateClosed, http.StateHijacked:
-				s.wg.Done()
-			}
-		},
-	}
+	s.http = httpd.New(httpd.Config{
+		Name: "dashboard", Handler: s.handler(), HeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		MaxHeader: maxHeader, MaxConns: maxConns, Goodbye: cfg.goodbye, Logger: s.log,
+	})
 	if cfg.Stack == nil {
 		s.rec.load(cfg.Recording)
 		s.notes = notes(cfg.Recording)
@@ -143,22 +126,13 @@ func (s *Server) URL() string {
 func (s *Server) Serve(l net.Listener, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.done {
-		l.Close()
-		return
-	}
 	if host, _, err := net.SplitHostPort(name); err == nil && host != "" {
 		s.hosts = append(s.hosts, host)
 		if s.url == "" {
 			s.url = urlOf(host, l.Addr())
 		}
 	}
-	limited := netutil.LimitListener(l, maxConns)
-	s.wg.Go(func() {
-		if err := s.http.Serve(limited); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
-			s.log.Error("dashboard", "addr", l.Addr(), "err", err)
-		}
-	})
+	s.http.Serve(l)
 }
 
 func (s *Server) names() []string {
@@ -168,23 +142,7 @@ func (s *Server) names() []string {
 }
 
 // Close ends every request, stream and transfer, and waits for every goroutine. It may be called more than once.
-func (s *Server) Close() error { return s.close() }
-
-func (s *Server) shut() error {
-	s.mu.Lock()
-	s.done = true
-	s.mu.Unlock()
-	s.cancel()
-	// Streams say goodbye; nobody waits for a client that does not take it.
-	ctx, cancel := context.WithTimeout(context.Background(), goodbye)
-	defer cancel()
-	err := s.http.Shutdown(ctx)
-	if err != nil {
-		err = s.http.Close()
-	}
-	s.wg.Wait()
-	return err
-}
+func (s *Server) Close() error { return s.http.Close() }
 
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
@@ -229,7 +187,7 @@ func (s *Server) answer(f func(http.ResponseWriter, *http.Request) (any, error))
 				return
 			}
 		}
-		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.cfg.answer))
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(b) // the client may be gone
 	}

@@ -33,11 +33,11 @@ func (r *Recorder) read(cur *cursor, batch []*entry, room int) (_ []*entry, gap 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	kept := &cur.conn.kept
-	if kept.first > cur.next {
-		gap, cur.next = kept.first-cur.next, kept.first
+	if kept.First() > cur.next {
+		gap, cur.next = kept.First()-cur.next, kept.First()
 	}
-	for ; cur.next < kept.next && len(batch) < room; cur.next++ {
-		e := kept.at(cur.next)
+	for ; cur.next < kept.Next() && len(batch) < room; cur.next++ {
+		e := kept.At(cur.next)
 		if n := e.lost - cur.lost; n > 0 {
 			if len(batch) > 0 {
 				break
@@ -63,9 +63,11 @@ type sse struct {
 	w    *bufio.Writer
 	rc   *http.ResponseController
 	said time.Time // when something was written
+
+	timeout time.Duration // for the client to take what is written
 }
 
-// send writes one event. An error means that the client is gone, or has not read for answerTimeout.
+// send writes one event. An error means that the client is gone, or has not read for the timeout.
 func (o *sse) send(name string, data any) error {
 	b, ok := data.(json.RawMessage)
 	if !ok {
@@ -77,7 +79,7 @@ func (o *sse) send(name string, data any) error {
 	o.w.WriteString("event: " + name + "\ndata: ")
 	o.w.Write(b)
 	o.w.WriteString("\n\n")
-	return o.flush(answerTimeout)
+	return o.flush(o.timeout)
 }
 
 func (o *sse) flush(timeout time.Duration) error {
@@ -115,8 +117,8 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
-	v.out = &sse{w: bufio.NewWriterSize(w, 32<<10), rc: http.NewResponseController(w)}
-	if v.out.flush(answerTimeout) != nil {
+	v.out = &sse{w: bufio.NewWriterSize(w, 32<<10), rc: http.NewResponseController(w), timeout: s.cfg.answer}
+	if v.out.flush(s.cfg.answer) != nil {
 		return
 	}
 	tick := time.NewTicker(batchInterval)
@@ -125,17 +127,14 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-tick.C:
 		case <-r.Context().Done():
-			if s.ctx.Err() != nil {
+			if s.http.Context().Err() != nil {
 				v.out.w.WriteString("event: bye\ndata: {\"reason\":\"catflap has ended\"}\n\n")
-				_ = v.out.flush(goodbye)
+				_ = v.out.flush(s.cfg.goodbye)
 			}
 			return
 		}
 	}
 }
-
-// goodbye is how long a client may take to hear that the server closes.
-const goodbye = 500 * time.Millisecond
 
 // connection returns the connection of an id.
 func (s *Server) connection(text string) (*connection, error) {
@@ -193,7 +192,7 @@ func (v *view) step(ctx context.Context) error {
 	}
 	if time.Since(v.out.said) > heartbeat {
 		v.out.w.WriteString(": still here\n\n")
-		return v.out.flush(answerTimeout)
+		return v.out.flush(v.s.cfg.answer)
 	}
 	return nil
 }

@@ -40,9 +40,9 @@ func (s *Server) transfer(r *http.Request, t transferRequest) (any, error) {
 	client := make(chan netip.AddrPort, 1)
 	var once sync.Once
 	failed := make(chan error, 1)
-	s.wg.Go(func() { // s.wg holds this request's connection, so it has not been waited for
+	s.http.Go(func() { // s.http holds this request's connection, so it has not been waited for
 		defer func() { <-s.transfers }()
-		ctx, cancel := context.WithTimeout(s.ctx, transferTimeout)
+		ctx, cancel := context.WithTimeout(s.http.Context(), transferTimeout)
 		defer cancel()
 		err := s.cfg.Transfer(ctx, t.Bytes, t.Dir == "up", func(a netip.AddrPort) { once.Do(func() { client <- a }) })
 		if err != nil {

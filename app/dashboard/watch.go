@@ -52,17 +52,17 @@ func (w *watch) enter() (leave func()) {
 
 // follow starts to follow the stack, if nobody does.
 func (w *watch) follow() {
-	if w.cancel != nil || w.s.ctx.Err() != nil {
+	if w.cancel != nil || w.s.http.Context().Err() != nil {
 		return
 	}
-	ctx, cancel := context.WithCancel(w.s.ctx)
+	ctx, cancel := context.WithCancel(w.s.http.Context())
 	w.cancel, w.began = cancel, time.Since(w.s.rec.start)
 	if w.s.cfg.Wire != nil {
 		w.base = w.s.cfg.Wire()
 	}
 	ready, ended := make(chan struct{}), make(chan struct{})
 	w.ended = ended
-	w.s.wg.Go(func() {
+	w.s.http.Go(func() {
 		defer close(ended)
 		w.s.rec.follow(ctx, w.s.cfg.Stack, ready)
 	})

@@ -85,7 +85,7 @@ func TestDashboard(t *testing.T) {
 		t.Errorf("cat server: %s", body)
 	}
 	var list []connection
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		list = nil
 		if err := json.Unmarshal([]byte(get(t, nil, url+"api/connections?closed=1")), &list); err != nil {
 			t.Fatal(err)

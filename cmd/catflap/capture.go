@@ -12,6 +12,9 @@ import (
 
 	"github.com/catflap/catflap/app/control"
 	"github.com/catflap/catflap/app/record"
+	"github.com/catflap/catflap/cmd/catflap/internal/plural"
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
+	"github.com/catflap/catflap/cmd/catflap/internal/tcpdump"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun/capture"
 )
@@ -47,7 +50,7 @@ the headers, and misses fewer.
 
 -C, -G and -W number the files: of -w trace.pcapng they are trace_00001.pcapng and so on.
 
-` + exprHelp,
+` + tcpdump.ExpressionHelp,
 		Example: `  catflap capture -w trace.pcapng --comments
   catflap capture -w - --comments tcp port 80 | wireshark -k -i -
   catflap capture -w trace.pcapng -C 100 -W 10`,
@@ -75,17 +78,17 @@ func (o *captureOptions) check() error {
 		max   int
 	}{{"-s", o.snapLen, math.MaxInt32}, {"-c", o.count, math.MaxInt}, {"-C", o.megabytes, 1_000_000}, {"-G", o.seconds, 1 << 30}, {"-W", o.files, 99_999}} {
 		if n.value < 0 || n.value > n.max {
-			return usagef("capture: %s %d: want a number from 0 to %d", n.name, n.value, n.max)
+			return remedy.Usagef("capture: %s %d: want a number from 0 to %d", n.name, n.value, n.max)
 		}
 	}
 	rotates := o.megabytes > 0 || o.seconds > 0
 	switch {
 	case o.file == "":
-		return &usageError{msg: "capture: no file", remedy: "for example: catflap capture -w trace.pcapng; text on the terminal: catflap tcpdump"}
+		return &remedy.UsageError{Msg: "capture: no file", Remedy: "for example: catflap capture -w trace.pcapng; text on the terminal: catflap tcpdump"}
 	case o.file == "-" && rotates:
-		return usagef("capture: -C and -G begin new files, and -w - is none")
+		return remedy.Usagef("capture: -C and -G begin new files, and -w - is none")
 	case o.files > 0 && !rotates:
-		return usagef("capture: -W is how many files to keep; want -C or -G with it")
+		return remedy.Usagef("capture: -W is how many files to keep; want -C or -G with it")
 	}
 	return nil
 }
@@ -94,12 +97,12 @@ func runCapture(ctx context.Context, e *env, o captureOptions) (err error) {
 	if err := o.check(); err != nil {
 		return err
 	}
-	want, err := parseExpression("capture", o.expression)
+	want, err := tcpdump.ParseExpression("capture", o.expression)
 	if err != nil {
 		return err
 	}
 	if o.file == "-" && isTerminal(e.stdout) {
-		return &usageError{msg: "capture: -w -: stdout is a terminal", remedy: "pipe it on: catflap capture -w - | wireshark -k -i -"}
+		return &remedy.UsageError{Msg: "capture: -w -: stdout is a terminal", Remedy: "pipe it on: catflap capture -w - | wireshark -k -i -"}
 	}
 	cl, err := e.client()
 	if err != nil {
@@ -142,7 +145,7 @@ func runCapture(ctx context.Context, e *env, o captureOptions) (err error) {
 		func() { fmt.Fprintln(e.stderr, "catflap: capture: capturing on "+info.Dev) },
 		func(ev *stack.Event, lost uint64) error {
 			w.Lost(lost)
-			if !want.want(ev) {
+			if !want.Selects(ev) {
 				return nil
 			}
 			if err := w.WriteEvent(*ev); err != nil {
@@ -162,14 +165,14 @@ func runCapture(ctx context.Context, e *env, o captureOptions) (err error) {
 	if err = errors.Join(err, w.Close()); err != nil {
 		return fmt.Errorf("capture: %w", err)
 	}
-	text := plural(packets, "packet") + " captured"
+	text := plural.Of(packets, "packet") + " captured"
 	if n := file.Stats(); n.Packets > packets && o.segments {
 		text += fmt.Sprintf(" as %d", n.Packets)
 	}
 	if missing > 0 {
 		text += fmt.Sprintf(", %d of them lost by the link", missing)
 	}
-	fmt.Fprintf(e.stderr, "catflap: capture: %s, %s missed\n", text, plural(lost, "event"))
+	fmt.Fprintf(e.stderr, "catflap: capture: %s, %s missed\n", text, plural.Of(lost, "event"))
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/catflap/catflap/app/dashboard"
 	"github.com/catflap/catflap/app/instance"
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 )
 
 // dashboardFlags are the flags of run, serve and view that are about the dashboard.
@@ -46,9 +47,9 @@ func (f *dashboardFlags) address() (string, error) {
 		err = errors.New("no port number")
 	}
 	if err != nil {
-		return "", &usageError{
-			msg:    fmt.Sprintf("--dashboard %s: want HOST:PORT", f.addr),
-			remedy: "for example --dashboard " + defaultDashboard + "; another host than a loopback address lets others look",
+		return "", &remedy.UsageError{
+			Msg:    fmt.Sprintf("--dashboard %s: want HOST:PORT", f.addr),
+			Remedy: "for example --dashboard " + defaultDashboard + "; another host than a loopback address lets others look",
 		}
 	}
 	return f.addr, nil
@@ -93,9 +94,9 @@ func sayDashboard(e *env, board *dashboard.Server) {
 func dashboardError(err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return &remedyError{err, "another program has this address; choose another with --dashboard HOST:PORT: port 0 is any that is free"}
+		return remedy.With(err, "another program has this address; choose another with --dashboard HOST:PORT: port 0 is any that is free")
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return &remedyError{err, "want an address of this machine, such as --dashboard " + defaultDashboard}
+		return remedy.With(err, "want an address of this machine, such as --dashboard "+defaultDashboard)
 	}
 	return err
 }

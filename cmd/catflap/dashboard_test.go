@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/catflap/catflap/app/instance"
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/tun"
 )
 
@@ -46,7 +47,7 @@ func (l *lines) Write(b []byte) (int, error) {
 func (l *lines) find(t *testing.T, pattern string) string {
 	t.Helper()
 	re := regexp.MustCompile(pattern)
-	for timeout := time.After(10 * time.Second); ; {
+	for timeout := time.After(time.Minute); ; {
 		if m := re.FindStringSubmatch(l.all.String()); m != nil {
 			return m[len(m)-1]
 		}
@@ -118,8 +119,8 @@ func TestDashboardTaken(t *testing.T) {
 		f := dashboardFlags{addr: l.Addr().String(), named: func() bool { return named }}
 		err = f.open(&env{stderr: &stderr}, p.Server, 80, instance.Dashboard{})
 		if named {
-			var rem *remedyError
-			if !errors.Is(err, syscall.EADDRINUSE) || !errors.As(err, &rem) || !strings.Contains(rem.remedy, "port 0") {
+			var known *remedy.Error
+			if !errors.Is(err, syscall.EADDRINUSE) || !errors.As(err, &known) || !strings.Contains(known.Remedy, "port 0") {
 				t.Errorf("error %v, want the port to be in use and a remedy", err)
 			}
 		} else if err != nil || !strings.Contains(stderr.String(), "address already in use\ncatflap: no dashboard on this host; --dashboard HOST:PORT") {

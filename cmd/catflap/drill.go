@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/test/drill"
 )
 
@@ -33,7 +34,7 @@ The exit status is 1 if a script failed.`,
   catflap drill --target kernel --congestion cubic --suite -D CODE=host_unreachable gtests/net/tcp`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return &usageError{msg: "drill: no script named", remedy: "for example: catflap drill FILE.pkt"}
+				return &remedy.UsageError{Msg: "drill: no script named", Remedy: "for example: catflap drill FILE.pkt"}
 			}
 			return nil
 		},
@@ -41,20 +42,20 @@ The exit status is 1 if a script failed.`,
 			switch o.Target = drill.Target(target); o.Target {
 			case drill.Stack, drill.Kernel, drill.Both:
 			default:
-				return usagef("drill: --target %s: want stack, kernel or both", target)
+				return remedy.Usagef("drill: --target %s: want stack, kernel or both", target)
 			}
 			if o.Parallel < 0 {
-				return usagef("drill: --parallel %d: want 0 or more", o.Parallel)
+				return remedy.Usagef("drill: --parallel %d: want 0 or more", o.Parallel)
 			}
 			switch {
 			case o.Repeat < 1:
-				return usagef("drill: --repeat %d: want 1 or more", o.Repeat)
+				return remedy.Usagef("drill: --repeat %d: want 1 or more", o.Repeat)
 			case o.Repeat > 1 && o.Target != drill.Stack:
-				return usagef("drill: --repeat with --target %s: only the stack, whose time is virtual, gives the same result each time", target)
+				return remedy.Usagef("drill: --repeat with --target %s: only the stack, whose time is virtual, gives the same result each time", target)
 			case o.Shell && o.Target == drill.Stack:
-				return usagef("drill: --shell runs what scripts say in the kernel target's namespace: add --target kernel")
+				return remedy.Usagef("drill: --shell runs what scripts say in the kernel target's namespace: add --target kernel")
 			case o.Check && (o.Repeat > 1 || capture != ""):
-				return usagef("drill: --check runs nothing: leave out --repeat and --write")
+				return remedy.Usagef("drill: --check runs nothing: leave out --repeat and --write")
 			}
 			if o.Check && !c.Flags().Changed("target") {
 				o.Target = ""
@@ -118,7 +119,7 @@ func parseDefines(list []string) (map[string]string, error) {
 	for _, d := range list {
 		name, value, ok := strings.Cut(d, "=")
 		if !ok || name == "" {
-			return nil, usagef("drill: -D %s: want NAME=VALUE", d)
+			return nil, remedy.Usagef("drill: -D %s: want NAME=VALUE", d)
 		}
 		defines[name] = strings.Trim(value, `"`)
 	}

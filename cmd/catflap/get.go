@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/catflap/catflap/app/instance"
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 )
 
 func hostPort(a netip.Addr, port uint16) string {
@@ -46,7 +47,7 @@ in-memory wire in this process, and prints the body of the answer.`,
   catflap get -o cat.png http://10.9.0.2/cat/felix.png`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return &usageError{msg: fmt.Sprintf("get: want one URL, got %d arguments", len(args)), remedy: getExample}
+				return &remedy.UsageError{Msg: fmt.Sprintf("get: want one URL, got %d arguments", len(args)), Remedy: getExample}
 			}
 			return nil
 		},
@@ -71,16 +72,16 @@ func get(ctx context.Context, e *env, f *instanceFlags, o getOptions, rawURL str
 	}
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Scheme != "http" || u.Host == "" || !validPort(u.Port()) {
-		return &usageError{msg: fmt.Sprintf("get: URL %q: want http://HOST[:PORT]/PATH", rawURL), remedy: getExample}
+		return &remedy.UsageError{Msg: fmt.Sprintf("get: URL %q: want http://HOST[:PORT]/PATH", rawURL), Remedy: getExample}
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
-	fail := func(err error, remedy string) error {
+	fail := func(err error, advice string) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("get: %w", context.Cause(ctx))
 		}
-		return &remedyError{fmt.Errorf("get: %w", err), remedy}
+		return remedy.With(fmt.Errorf("get: %w", err), advice)
 	}
 
 	p, err := instance.StartPair(s.instance, s.hostAddrs, s.device.MTU)
@@ -105,7 +106,7 @@ func get(ctx context.Context, e *env, f *instanceFlags, o getOptions, rawURL str
 	defer tp.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return usagef("get: URL %q: %s", rawURL, err)
+		return remedy.Usagef("get: URL %q: %s", rawURL, err)
 	}
 	req.Header.Set("User-Agent", "catflap")
 	req.Header.Set("Accept", "*/*")

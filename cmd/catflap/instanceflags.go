@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/catflap/catflap/app/instance"
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/tun"
 )
 
@@ -78,39 +80,39 @@ func (f *instanceFlags) parse(log *slog.Logger) (setup, error) {
 		s.instance.Peers = append(s.instance.Peers, p.Addr())
 	}
 	if f.port < 1 || f.port > 65535 {
-		return s, usagef("--port %d: out of range; the range is 1..65535", f.port)
+		return s, remedy.Usagef("--port %d: out of range; the range is 1..65535", f.port)
 	}
 	s.port = uint16(f.port)
 	if f.drain < 0 {
-		return s, usagef("--drain %s: want a duration of 0 or more", f.drain)
+		return s, remedy.Usagef("--drain %s: want a duration of 0 or more", f.drain)
 	}
 	driver, err := tun.ParseDriver(f.driver)
 	if f.driver != "" && err != nil {
-		return s, usagef("--driver %s: want auto, offload or water", f.driver)
+		return s, remedy.Usagef("--driver %s: want auto, offload or water", f.driver)
 	}
 	s.device = tun.Config{Name: f.dev, MTU: f.mtu, Queues: f.queues, Driver: driver, Logger: log}
 	// To tun.Config a zero is the default.
 	if f.mtu == 0 {
-		return s, usagef("--mtu 0: out of range; the range is %d..%d", tun.MinMTU, tun.MaxMTU)
+		return s, remedy.Usagef("--mtu 0: out of range; the range is %d..%d", tun.MinMTU, tun.MaxMTU)
 	}
 	if f.queues == 0 {
-		return s, usagef("--queues 0: out of range; the range is 1..%d", tun.MaxQueues)
+		return s, remedy.Usagef("--queues 0: out of range; the range is 1..%d", tun.MaxQueues)
 	}
 	if err := s.device.Validate(); err != nil {
 		var ce *tun.ConfigError
-		if asConfigError(err, &ce) {
+		if errors.As(err, &ce) {
 			if ce.Field == "name" {
-				return s, usagef("--dev %v: want %s", ce.Value, ce.Want)
+				return s, remedy.Usagef("--dev %v: want %s", ce.Value, ce.Want)
 			}
-			return s, usagef("--%s %v: out of range; the range is %s", ce.Field, ce.Value, ce.Want)
+			return s, remedy.Usagef("--%s %v: out of range; the range is %s", ce.Field, ce.Value, ce.Want)
 		}
 		return s, err
 	}
 	for _, p := range append(append([]netip.Prefix{}, s.instance.Addrs...), s.hostAddrs...) {
 		if p.Addr().Is6() && f.mtu < tun.MinMTUIPv6 {
-			return s, &usageError{
-				msg:    fmt.Sprintf("--mtu %d: too small for the IPv6 address %s, which needs at least %d", f.mtu, p, tun.MinMTUIPv6),
-				remedy: "give IPv4 addresses only: --addr 10.9.0.2/24 --host-addr 10.9.0.1/24",
+			return s, &remedy.UsageError{
+				Msg:    fmt.Sprintf("--mtu %d: too small for the IPv6 address %s, which needs at least %d", f.mtu, p, tun.MinMTUIPv6),
+				Remedy: "give IPv4 addresses only: --addr 10.9.0.2/24 --host-addr 10.9.0.1/24",
 			}
 		}
 	}
@@ -123,21 +125,21 @@ func parsePrefixes(flag string, in []string) ([]netip.Prefix, error) {
 	for _, s := range in {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
-			return nil, usagef("%s %s: want an address with a prefix length, such as 10.9.0.2/24", flag, s)
+			return nil, remedy.Usagef("%s %s: want an address with a prefix length, such as 10.9.0.2/24", flag, s)
 		}
 		a := p.Addr()
 		if a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.Is4In6() {
-			return nil, usagef("%s %s: want a unicast address of a link", flag, s)
+			return nil, remedy.Usagef("%s %s: want a unicast address of a link", flag, s)
 		}
 		for _, o := range out {
 			if o.Addr() == a {
-				return nil, usagef("%s %s: given twice", flag, s)
+				return nil, remedy.Usagef("%s %s: given twice", flag, s)
 			}
 		}
 		out = append(out, p)
 	}
 	if len(out) == 0 {
-		return nil, usagef("%s: want at least one address", flag)
+		return nil, remedy.Usagef("%s: want at least one address", flag)
 	}
 	return out, nil
 }

@@ -1,38 +1,10 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"net/netip"
-	"strings"
-
 	"github.com/spf13/cobra"
 
-	"github.com/catflap/catflap/app/control"
-	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/cmd/catflap/internal/ip"
 )
-
-// ipCommand is one command line of catflap ip.
-type ipCommand struct {
-	*env
-	ctx    context.Context
-	c      *control.Client
-	family stack.Family // 0: not given
-	json   bool
-	pretty bool
-	words
-}
-
-// ipObjects are the objects of catflap ip, in iproute2's order, which decides what
-// an abbreviation means.
-var ipObjects = []choice{
-	{word: "address", abbrev: true},
-	{word: "route", abbrev: true},
-	{word: "rule", abbrev: true},
-	{word: "link", abbrev: true},
-	{word: "help", abbrev: true},
-}
 
 func newIP(e *env) *cobra.Command {
 	return &cobra.Command{
@@ -61,212 +33,23 @@ JSON, -p with it breaks the JSON into lines. Addresses are never looked up in th
   catflap ip route add local 192.0.2.0/24 dev cat0`,
 		DisableFlagParsing: true, // iproute2's options are words with one dash
 		RunE: func(c *cobra.Command, args []string) error {
-			ip := &ipCommand{env: e, ctx: c.Context(), words: words{command: "ip"}}
-			help, err := ip.options(args)
+			line, err := ip.Parse(args)
 			if err != nil {
 				return err
 			}
-			if help {
+			if line.Help {
 				return c.Help()
 			}
-			if !ip.more() {
-				return ip.errorf("no object; want %s", oneOf(ipObjects))
+			if line.Control != "" {
+				e.control = line.Control
 			}
-			word := ip.next()
-			object := choose(word, ipObjects)
-			if object == "help" {
-				return c.Help()
-			}
-			if ip.c, err = e.client(); err != nil {
+			e.verbose = e.verbose || line.Verbose
+			line.JSON = line.JSON || e.json
+			cl, err := e.client()
+			if err != nil {
 				return err
 			}
-			switch object {
-			case "address":
-				return ip.address()
-			case "route":
-				return ip.route()
-			case "rule":
-				return ip.rule()
-			case "link":
-				return ip.link()
-			}
-			return ip.unexpected(word, oneOf(ipObjects))
+			return line.Run(c.Context(), cl, e.stdout)
 		},
 	}
-}
-
-// options takes the options, which stand before the object; iproute2 allows any
-// prefix of those with names.
-func (ip *ipCommand) options(args []string) (help bool, err error) {
-	ip.json = ip.env.json
-	named := []choice{
-		{word: "json", abbrev: true}, {word: "pretty", abbrev: true}, {word: "family", abbrev: true},
-		{word: "control"}, {word: "verbose"}, {word: "v", means: "verbose"}, {word: "help", abbrev: true}, {word: "4"}, {word: "6"},
-	}
-	// Global options may also stand behind, as with every command of catflap.
-	var rest []string
-	for len(args) > 0 {
-		arg := args[0]
-		args = args[1:]
-		if !strings.HasPrefix(arg, "-") || len(arg) == 1 || len(rest) > 0 && !strings.HasPrefix(arg, "--") && arg != "-h" {
-			rest = append(rest, arg)
-			continue
-		}
-		name, value, hasValue := strings.Cut(strings.TrimLeft(arg, "-"), "=")
-		option := choose(name, named)
-		if option == "control" || option == "family" {
-			if !hasValue && len(args) == 0 {
-				return false, ip.errorf("%s: a value is missing", arg)
-			}
-			if !hasValue {
-				value, args = args[0], args[1:]
-			}
-		}
-		switch option {
-		case "4":
-			ip.family = stack.IPv4
-		case "6":
-			ip.family = stack.IPv6
-		case "json":
-			ip.json = true
-		case "pretty":
-			ip.pretty = true
-		case "family":
-			switch value {
-			case "inet":
-				ip.family = stack.IPv4
-			case "inet6":
-				ip.family = stack.IPv6
-			default:
-				return false, ip.bad(arg, value, "inet or inet6")
-			}
-		case "control":
-			ip.control = value
-		case "verbose":
-			ip.verbose = true
-		case "help":
-			return true, nil
-		default:
-			return false, ip.errorf("unknown option %q; want -4, -6, -j, -p, --control PATH, --help", arg)
-		}
-	}
-	ip.rest = rest
-	return false, nil
-}
-
-// verb takes the command word of an object; show if there is none.
-func (ip *ipCommand) verb(object string, from []choice) (string, error) {
-	ip.command = "ip " + object
-	if !ip.more() {
-		return "show", nil
-	}
-	word := ip.next()
-	v := choose(word, from)
-	if v == "" {
-		return "", ip.unexpected(word, oneOf(from))
-	}
-	ip.command += " " + v
-	return v, nil
-}
-
-// print prints lines as text, or objects as JSON.
-func (ip *ipCommand) print(text string, objects []object) error {
-	if ip.json {
-		_, err := ip.stdout.Write(ipJSON(objects, ip.pretty))
-		return err
-	}
-	_, err := fmt.Fprint(ip.stdout, text)
-	return err
-}
-
-// failed is an error in the name of this command. What the stack refuses, it
-// says itself: "add route 192.0.2.0/24: …".
-func (ip *ipCommand) failed(err error) error {
-	var refused *control.Error
-	if err == nil || errors.As(err, &refused) {
-		return err
-	}
-	return fmt.Errorf("%s: %w", ip.command, err)
-}
-
-// families are the families that a list shows: the one that was asked for, or def.
-func (ip *ipCommand) families(def ...stack.Family) []stack.Family {
-	if ip.family != 0 {
-		return []stack.Family{ip.family}
-	}
-	return def
-}
-
-func familyOf(a netip.Addr) stack.Family {
-	if a.Is4() {
-		return stack.IPv4
-	}
-	return stack.IPv6
-}
-
-// addr reads the address after key.
-func (ip *ipCommand) addr(key string) (netip.Addr, error) {
-	s, err := ip.value(key, "an address")
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	return ip.parseAddr(key, s)
-}
-
-func (ip *ipCommand) parseAddr(key, s string) (netip.Addr, error) {
-	a, err := netip.ParseAddr(s)
-	switch {
-	case err != nil || a.Zone() != "":
-		return a, ip.bad(key, s, "an IPv4 or IPv6 address")
-	case ip.family != 0 && familyOf(a) != ip.family:
-		return a, ip.bad(key, s, fmt.Sprintf("an %s address", ip.family))
-	}
-	return a, nil
-}
-
-// parsePrefix reads a prefix, an address for a prefix of one, or default (also all
-// and any), whose family is that of the command line, IPv4 if it says none.
-func (ip *ipCommand) parsePrefix(key, s string) (netip.Prefix, error) {
-	if s == "default" || s == "all" || s == "any" {
-		if ip.family == stack.IPv6 {
-			return netip.PrefixFrom(netip.IPv6Unspecified(), 0), nil
-		}
-		return netip.PrefixFrom(netip.IPv4Unspecified(), 0), nil
-	}
-	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
-		if _, err := ip.parseAddr(key, s); err != nil {
-			return netip.Prefix{}, err
-		}
-		return netip.PrefixFrom(a, a.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(s)
-	switch {
-	case err != nil:
-		return p, ip.bad(key, s, "a prefix such as 192.0.2.0/24, an address, or default")
-	case ip.family != 0 && familyOf(p.Addr()) != ip.family:
-		return p, ip.bad(key, s, fmt.Sprintf("an %s prefix", ip.family))
-	}
-	return p, nil
-}
-
-// network is parsePrefix for what must be a network: no bits of a host in it.
-func (ip *ipCommand) network(key, s string) (netip.Prefix, error) {
-	p, err := ip.parsePrefix(key, s)
-	if err == nil && p != p.Masked() {
-		return p, ip.errorf("%s %q: has bits of a host; the prefix is %s", key, s, p.Masked())
-	}
-	return p, err
-}
-
-// tableID reads the table after key.
-func (ip *ipCommand) tableID(key string) (stack.TableID, error) {
-	s, err := ip.value(key, "local, main, default or a number")
-	if err != nil {
-		return 0, err
-	}
-	t, err := stack.ParseTable(s)
-	if err != nil {
-		return 0, ip.bad(key, s, "local, main, default or a number from 1 to 4294967295")
-	}
-	return t, nil
 }

@@ -6,15 +6,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/stack"
 )
-
-// packetLookup is what becomes of a packet: its route, and if that leads to this
-// stack, its socket.
-type packetLookup struct {
-	Route  *stack.RouteLookup  `json:"route"`
-	Socket *stack.SocketLookup `json:"socket,omitempty"`
-}
 
 func newLookup(e *env) *cobra.Command {
 	var iif string
@@ -36,33 +30,14 @@ to SRC; --iif names another.`,
 			if err != nil {
 				return err
 			}
-			ctx := c.Context()
-			if iif == "" {
-				back, err := cl.LookupRoute(ctx, stack.RouteQuery{Dst: t.Src.Addr()})
-				if err != nil {
-					return fmt.Errorf("lookup: %w", err)
-				}
-				if r := back.Route; r != nil && r.Type == stack.Unicast {
-					iif = r.Dev
-				}
-			}
-			var l packetLookup
-			if l.Route, err = cl.LookupRoute(ctx, stack.RouteQuery{Dst: t.Dst.Addr(), Src: t.Src.Addr(), IIF: iif}); err != nil {
+			l, err := cl.LookupPacket(c.Context(), t, iif)
+			if err != nil {
 				return fmt.Errorf("lookup: %w", err)
-			}
-			if l.Route.Local() {
-				if l.Socket, err = cl.LookupSocket(ctx, t); err != nil {
-					return fmt.Errorf("lookup: %w", err)
-				}
 			}
 			if e.json {
 				return e.printJSON(l)
 			}
-			text := l.Route.Text()
-			if l.Socket != nil {
-				text += l.Socket.Text()
-			}
-			_, err = fmt.Fprint(e.stdout, text)
+			_, err = fmt.Fprint(e.stdout, l.Text())
 			return err
 		},
 	}
@@ -73,20 +48,20 @@ to SRC; --iif names another.`,
 func parseTuple(args []string) (t stack.FourTuple, err error) {
 	example := "for example: catflap lookup tcp 10.9.0.1:55402 10.9.0.2:80"
 	if len(args) != 3 {
-		return t, &usageError{msg: fmt.Sprintf("lookup: want tcp or udp, SRC:PORT and DST:PORT, got %d arguments", len(args)), remedy: example}
+		return t, &remedy.UsageError{Msg: fmt.Sprintf("lookup: want tcp or udp, SRC:PORT and DST:PORT, got %d arguments", len(args)), Remedy: example}
 	}
 	if t.Network = args[0]; t.Network != "tcp" && t.Network != "udp" {
-		return t, &usageError{msg: fmt.Sprintf("lookup: unexpected %q; want tcp or udp", args[0]), remedy: example}
+		return t, &remedy.UsageError{Msg: fmt.Sprintf("lookup: unexpected %q; want tcp or udp", args[0]), Remedy: example}
 	}
 	for i, to := range []*netip.AddrPort{&t.Src, &t.Dst} {
 		ap, err := netip.ParseAddrPort(args[i+1])
 		if err != nil || ap.Addr().Zone() != "" || ap.Port() == 0 {
-			return t, &usageError{msg: fmt.Sprintf("lookup: %q: want ADDRESS:PORT, such as 10.9.0.1:55402 or [fd00:9::1]:55402", args[i+1]), remedy: example}
+			return t, &remedy.UsageError{Msg: fmt.Sprintf("lookup: %q: want ADDRESS:PORT, such as 10.9.0.1:55402 or [fd00:9::1]:55402", args[i+1]), Remedy: example}
 		}
 		*to = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 	}
 	if t.Src.Addr().Is4() != t.Dst.Addr().Is4() {
-		return t, &usageError{msg: fmt.Sprintf("lookup: %s and %s are of different families", t.Src, t.Dst), remedy: example}
+		return t, &remedy.UsageError{Msg: fmt.Sprintf("lookup: %s and %s are of different families", t.Src, t.Dst), Remedy: example}
 	}
 	return t, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/tun"
 	"github.com/catflap/catflap/tun/netns"
 )
@@ -39,21 +40,6 @@ const (
 	exitUsage   = 2
 )
 
-// usageError is a command line that makes no sense; remedy may be empty.
-type usageError struct{ msg, remedy string }
-
-func (e *usageError) Error() string { return e.msg }
-
-func usagef(format string, args ...any) error { return &usageError{msg: fmt.Sprintf(format, args...)} }
-
-// remedyError is a failure for which there is something to do.
-type remedyError struct {
-	error
-	remedy string
-}
-
-func (e *remedyError) Unwrap() error { return e.error }
-
 // statusError ends the program with the status of a command it ran.
 type statusError int
 
@@ -75,25 +61,25 @@ func run(ctx context.Context, e *env, args []string) int {
 		return int(status)
 	}
 	fmt.Fprintf(e.stderr, "catflap: %s\n", oneLine(err))
-	code, remedy := exitFailure, tun.Diagnose(err)
-	var usage *usageError
-	var rem *remedyError
+	code, advice := exitFailure, tun.Diagnose(err)
+	var usage *remedy.UsageError
+	var known *remedy.Error
 	var cfg *tun.ConfigError
 	switch {
 	case errors.As(err, &usage):
 		code = exitUsage
-		if remedy = usage.remedy; remedy == "" {
-			remedy = "see: catflap help"
+		if advice = usage.Remedy; advice == "" {
+			advice = "see: catflap help"
 		}
 	case errors.As(err, &cfg):
 		code = exitUsage
-	case errors.As(err, &rem):
-		remedy = rem.remedy
+	case errors.As(err, &known):
+		advice = known.Remedy
 	case controlRemedy(err) != "":
-		remedy = controlRemedy(err)
+		advice = controlRemedy(err)
 	}
-	if remedy != "" {
-		fmt.Fprintf(e.stderr, "catflap: %s\n", remedy)
+	if advice != "" {
+		fmt.Fprintf(e.stderr, "catflap: %s\n", advice)
 	}
 	return code
 }
@@ -117,13 +103,13 @@ cats from it, and shows what the stack does with each packet.
 		SuggestionsMinimumDistance: 2, // typing errors
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &usageError{msg: c.CommandPath() + ": " + err.Error(), remedy: "see: " + c.CommandPath() + " --help"}
+		return &remedy.UsageError{Msg: c.CommandPath() + ": " + err.Error(), Remedy: "see: " + c.CommandPath() + " --help"}
 	})
 	f := root.PersistentFlags()
 	f.StringVar(&e.control, "control", "", "`PATH` of the control socket (default: CATFLAP_CONTROL, else the device's own)")
 	f.BoolVar(&e.json, "json", false, "print JSON where something is listed")
 	f.BoolVarP(&e.verbose, "verbose", "v", false, "log to stderr what the stack and the device do")
-	root.AddCommand(newRun(e), newServe(e), newGet(e), newIP(e), newSS(e), newNetstat(e), newLsof(e), newStrace(e), newLookup(e), newSteer(e), newNetem(e), newView(e), newTransfer(e), newCapture(e), newTcpdump(e), newTop(e), newDrill(e), newDoctor(e), newVersion(e))
+	root.AddCommand(newRun(e), newServe(e), newGet(e), newProxy(e), newIP(e), newSS(e), newNetstat(e), newLsof(e), newStrace(e), newLookup(e), newSteer(e), newNetem(e), newView(e), newTransfer(e), newCapture(e), newTcpdump(e), newTop(e), newDrill(e), newDoctor(e), newVersion(e))
 	return root
 }
 
@@ -131,9 +117,9 @@ func unknownCommand(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	u := &usageError{msg: fmt.Sprintf("unknown command %q", args[0]), remedy: "see: " + c.CommandPath() + " --help"}
+	u := &remedy.UsageError{Msg: fmt.Sprintf("unknown command %q", args[0]), Remedy: "see: " + c.CommandPath() + " --help"}
 	if s := c.SuggestionsFor(args[0]); len(s) > 0 {
-		u.remedy = "did you mean: " + strings.Join(s, ", ")
+		u.Remedy = "did you mean: " + strings.Join(s, ", ")
 	}
 	return u
 }
@@ -141,7 +127,7 @@ func unknownCommand(c *cobra.Command, args []string) error {
 // noArgs refuses arguments, naming the first.
 func noArgs(c *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return &usageError{msg: fmt.Sprintf("%s: unexpected argument %q", c.CommandPath(), args[0]), remedy: "see: " + c.CommandPath() + " --help"}
+		return &remedy.UsageError{Msg: fmt.Sprintf("%s: unexpected argument %q", c.CommandPath(), args[0]), Remedy: "see: " + c.CommandPath() + " --help"}
 	}
 	return nil
 }

@@ -11,8 +11,13 @@ import (
 	"github.com/catflap/catflap/tun/netns"
 )
 
+// noExitSleep is GORACE for the programs that tests run: by default each sleeps a second at its end, if it has the race
+// detector.
+const noExitSleep = "atexit_sleep_ms=0"
+
 func TestMain(m *testing.M) {
 	netns.Init()
+	os.Setenv("GORACE", noExitSleep)
 	testscript.Main(leakChecked{m}, map[string]func(){"catflap": main, socketsHelper: runSocketsHelper})
 }
 

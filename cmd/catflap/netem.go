@@ -13,6 +13,8 @@ import (
 
 	"github.com/catflap/catflap/app/control"
 	"github.com/catflap/catflap/app/instance"
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
+	"github.com/catflap/catflap/cmd/catflap/internal/words"
 	"github.com/catflap/catflap/tun/impair"
 )
 
@@ -47,22 +49,22 @@ Equal seeds do equal things to equal traffic.`,
   catflap netem show
   catflap netem clear`,
 		RunE: func(c *cobra.Command, args []string) error {
-			w := words{command: "netem", rest: args}
-			if !w.more() {
-				return w.errorf("want show, set, add, del or clear")
+			w := words.Words{Command: "netem", Rest: args}
+			if !w.More() {
+				return w.Errorf("want show, set, add, del or clear")
 			}
-			verb := w.next()
+			verb := w.Next()
 			do, ok := netemVerbs[verb]
 			if !ok {
-				return w.unexpected(verb, "show, set, add, del or clear")
+				return w.Unexpected(verb, "show, set, add, del or clear")
 			}
-			w.command += " " + verb
+			w.Command += " " + verb
 			return do(c.Context(), e, &w)
 		},
 	}
 }
 
-var netemVerbs = map[string]func(context.Context, *env, *words) error{
+var netemVerbs = map[string]func(context.Context, *env, *words.Words) error{
 	"show":  netemShow,
 	"set":   netemSet,
 	"add":   netemAdd,
@@ -74,33 +76,33 @@ var netemVerbs = map[string]func(context.Context, *env, *words) error{
 func netemUsage(command string, err error) error {
 	var pe *impair.ParseError
 	if !errors.As(err, &pe) {
-		return usagef("%s: %s", command, err)
+		return remedy.Usagef("%s: %s", command, err)
 	}
-	remedy := pe.Remedy()
-	if remedy == "" {
-		remedy = "see: catflap help netem"
+	advice := pe.Remedy()
+	if advice == "" {
+		advice = "see: catflap help netem"
 	}
-	return &usageError{msg: command + ": " + pe.Problem(), remedy: remedy}
+	return &remedy.UsageError{Msg: command + ": " + pe.Problem(), Remedy: advice}
 }
 
 // direction takes in, out or both, if it is there.
-func (w *words) direction() string {
-	if w.more() {
-		if _, ok := impair.ParseDirections(w.rest[0]); ok {
-			return w.next()
+func direction(w *words.Words) string {
+	if w.More() {
+		if _, ok := impair.ParseDirections(w.Rest[0]); ok {
+			return w.Next()
 		}
 	}
 	return "both"
 }
 
-func netemSet(ctx context.Context, e *env, w *words) error {
-	dir := w.direction()
-	if !w.more() {
-		return w.errorf("want settings such as loss 10%% delay 20ms; to end them: catflap netem clear")
+func netemSet(ctx context.Context, e *env, w *words.Words) error {
+	dir := direction(w)
+	if !w.More() {
+		return w.Errorf("want settings such as loss 10%% delay 20ms; to end them: catflap netem clear")
 	}
-	spec, err := impair.Parse(strings.Join(w.rest, " "))
+	spec, err := impair.Parse(strings.Join(w.Rest, " "))
 	if err != nil {
-		return netemUsage(w.command, err)
+		return netemUsage(w.Command, err)
 	}
 	cl, err := e.client()
 	if err != nil {
@@ -109,10 +111,10 @@ func netemSet(ctx context.Context, e *env, w *words) error {
 	return cl.SetNetem(ctx, dir, spec)
 }
 
-func netemAdd(ctx context.Context, e *env, w *words) error {
-	rule, err := impair.ParseRule(strings.Join(w.rest, " "))
+func netemAdd(ctx context.Context, e *env, w *words.Words) error {
+	rule, err := impair.ParseRule(strings.Join(w.Rest, " "))
 	if err != nil {
-		return netemUsage(w.command, err)
+		return netemUsage(w.Command, err)
 	}
 	cl, err := e.client()
 	if err != nil {
@@ -129,16 +131,16 @@ func netemAdd(ctx context.Context, e *env, w *words) error {
 	return err
 }
 
-func netemDel(ctx context.Context, e *env, w *words) error {
-	s, err := w.value(w.command, "the number of a rule, as catflap netem show has it")
+func netemDel(ctx context.Context, e *env, w *words.Words) error {
+	s, err := w.Value(w.Command, "the number of a rule, as catflap netem show has it")
 	if err != nil {
 		return err
 	}
 	id, err := strconv.Atoi(s)
 	if err != nil || id < 1 {
-		return w.bad("rule", s, "its number, as catflap netem show has it")
+		return w.Bad("rule", s, "its number, as catflap netem show has it")
 	}
-	if err := w.end("nothing after the number"); err != nil {
+	if err := w.End("nothing after the number"); err != nil {
 		return err
 	}
 	cl, err := e.client()
@@ -148,9 +150,9 @@ func netemDel(ctx context.Context, e *env, w *words) error {
 	return cl.DelNetemRule(ctx, id)
 }
 
-func netemClear(ctx context.Context, e *env, w *words) error {
-	dir := w.direction()
-	if err := w.end("in, out or both"); err != nil {
+func netemClear(ctx context.Context, e *env, w *words.Words) error {
+	dir := direction(w)
+	if err := w.End("in, out or both"); err != nil {
 		return err
 	}
 	cl, err := e.client()
@@ -160,9 +162,9 @@ func netemClear(ctx context.Context, e *env, w *words) error {
 	return cl.ClearNetem(ctx, dir)
 }
 
-func netemShow(ctx context.Context, e *env, w *words) error {
-	dirs, _ := impair.ParseDirections(w.direction())
-	if err := w.end("in, out or both"); err != nil {
+func netemShow(ctx context.Context, e *env, w *words.Words) error {
+	dirs, _ := impair.ParseDirections(direction(w))
+	if err := w.End("in, out or both"); err != nil {
 		return err
 	}
 	cl, err := e.client()
@@ -246,7 +248,7 @@ func (f *netemFlags) parse() (n instance.Netem, err error) {
 	}
 	if f.replay != "" {
 		if len(f.settings) > 0 {
-			return n, usagef("--replay: a recording says all that is done; leave --netem out")
+			return n, remedy.Usagef("--replay: a recording says all that is done; leave --netem out")
 		}
 		r, err := os.Open(f.replay)
 		if err != nil {

@@ -7,10 +7,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/catflap/catflap/app/control"
+	"github.com/catflap/catflap/cmd/catflap/internal/clitest"
 	"github.com/catflap/catflap/internal/testenv"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun"
@@ -94,6 +96,16 @@ func TestBesideRealIP(t *testing.T) {
 		"-j route show type broadcast",
 		"route del 198.51.100.0/24", "route del 203.0.113.0/24 metric 7", "route del default", "route del local 192.0.2.0/24", "rule del prio 77", "rule del from 192.0.2.0/24", "-6 route del default",
 		"rule", "route", "-6 route", "route show table local",
+		"route replace multicast 239.0.0.0/8 dev cat0", "route replace multicast 239.0.0.0/8 dev cat0",
+		"route replace multicast ff05::/16 dev cat0", "route replace multicast ff05::/16 dev cat0",
+		"-6 route replace multicast ff05::/16 dev cat0",
+		"route show table all type multicast", "-6 route show", "-j route show table all type multicast",
+		"route add blackhole 198.20.0.0/16", "route append 198.20.0.0/16 dev cat0", "route append prohibit 198.20.0.0/16", "route show",
+		"route replace throw 198.20.0.0/16", "route show",
+		"route del prohibit 198.20.0.0/16", "route show", "route del 198.20.0.0/16", "route show", "route del 198.20.0.0/16 dev cat0", "route del 239.0.0.0/8", "route show",
+		"-6 route add 2001:db8:2::/48 dev cat0", "-6 route del unreachable 2001:db8:2::/48", "-6 route del ff05::/16", "-6 route show",
+		"rule add not from 192.0.2.0/24 prio 60 prohibit", "rule add from 192.0.2.0/24 prio 61 prohibit", "rule del from 192.0.2.0/24", "rule",
+		"rule del prio 61 type prohibit", "rule del table default", "rule del prio 32766", "rule",
 		"-6 route get fd00:9::2", "-6 route get fd00:9::7",
 	}
 	script := kernelNamespace
@@ -139,5 +151,65 @@ func TestBesideRealAddr(t *testing.T) {
 		}
 		return lines
 	}
-	equal(t, "ip addr", strings.Join(addresses(ours), ""), strings.Join(addresses(string(out)), ""))
+	clitest.Equal(t, "ip addr", strings.Join(addresses(ours), ""), strings.Join(addresses(string(out)), ""))
+}
+
+// TestBesideRealRouteGet asks the kernel and the stack for the routes of packets. Of the
+// kernel's answer the user and the cache are cut, for which the stack has nothing.
+func TestBesideRealRouteGet(t *testing.T) {
+	testenv.Require(t, testenv.Root, "unshare", "ip", "sh")
+	socket := twin(t)
+	const split = "\x00"
+	setup := []string{ // with a rule of its own the kernel names tables also in IPv4
+		"rule add from 203.0.113.0/24 table 100",
+		"addr add 10.8.0.2/24 dev cat0", "addr add 10.8.0.3/24 dev cat0",
+		"route add default via 10.8.0.1",
+		"route add 198.18.0.0/15 via 10.9.0.1",
+		"route add 198.20.0.0/16 dev cat0",
+		"route add 198.21.0.0/16 dev cat0 src 10.8.0.2",
+		"route add 198.22.0.0/16 via 10.9.0.1 table 100",
+		"rule add to 198.22.0.0/16 table 100",
+		"route add local 192.0.2.0/24 dev cat0",
+		"route add unreachable 198.51.100.0/24", "route add prohibit 198.51.101.0/24", "route add blackhole 198.51.102.0/24",
+		"-6 route add default via fd00:9::1", "-6 route add 2001:db8::/32 via fd00:9::7 src fd00:9::2 metric 5", "-6 route add prohibit 2001:db9::/32",
+	}
+	lines := []string{
+		"10.9.0.2", "10.8.0.3", "127.0.0.1", "127.0.0.5", "10.9.0.255", "192.0.2.77", "10.9.0.7", "10.8.0.7",
+		"8.8.8.8", "198.18.0.1", "198.20.0.1", "198.21.0.1", "198.22.0.1",
+		"8.8.8.8 from 10.9.0.2", "10.8.0.7 from 10.9.0.2", "198.18.0.1 oif cat0", "10.9.0.2 from 10.9.0.7 iif cat0",
+		"198.51.100.1", "198.51.101.1", "198.51.102.1", "10.9.0.2 from 127.0.0.1 iif cat0",
+		"fd00:9::2", "fd00:9::7", "::1", "2600::1", "2600::1 from fd00:9::2", "2001:db8::1", "2001:db8::1 from fd00:9::2", "2001:db9::1", "ff05::1",
+		"fd00:9::2 from fd00:9::7 iif cat0",
+	}
+	script := kernelNamespace
+	for _, l := range setup {
+		script += "ip " + l + "\n"
+		if out, status := inProcess(socket, append([]string{"ip"}, strings.Fields(l)...)...); status != exitOK {
+			t.Fatalf("ip %s: %s", l, out)
+		}
+	}
+	for _, l := range lines {
+		script += "ip route get " + l + " 2>&1 || true; ip -j route get " + l + " 2>&1 || true; printf '\\0'\n"
+	}
+	cmd := exec.Command("unshare", "-n", "sh", "-c", script)
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	cut := regexp.MustCompile(`uid 0 |,"uid":0|\n    cache (<[^>]*> )?|,"cache":\[[^]]*\]`)
+	want := strings.Split(string(out), split)
+	for i, l := range lines {
+		ours := ""
+		for _, json := range []string{"", "-j "} {
+			got, _ := inProcess(socket, strings.Fields("ip "+json+"route get "+l)...)
+			// A refusal: the kernel's words are in ours, which say more.
+			if _, why, refused := strings.Cut(got, "catflap: ip route get: "); refused {
+				why, _, _ = strings.Cut(why, "\n")
+				got = "RTNETLINK answers: " + why[strings.LastIndex(why, ": ")+2:] + "\n"
+			}
+			ours += got
+		}
+		clitest.Equal(t, "ip route get "+l, ours, cut.ReplaceAllString(want[i], ""))
+	}
 }

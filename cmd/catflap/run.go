@@ -17,11 +17,9 @@ import (
 
 	"github.com/catflap/catflap/app/control"
 	"github.com/catflap/catflap/app/instance"
-	"github.com/catflap/catflap/tun"
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/tun/netns"
 )
-
-func asConfigError(err error, target **tun.ConfigError) bool { return errors.As(err, target) }
 
 func (e *env) logger() *slog.Logger {
 	level := slog.LevelWarn
@@ -114,7 +112,7 @@ func runInNamespace(ctx context.Context, e *env, f *instanceFlags, trace bool, a
 	}
 	switch {
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
-		return &remedyError{fmt.Errorf("run: %w", err), "CMD is a program in PATH or a path to one, which you may execute: is it installed?"}
+		return remedy.With(fmt.Errorf("run: %w", err), "CMD is a program in PATH or a path to one, which you may execute: is it installed?")
 	case err != nil:
 		return fmt.Errorf("run: %w", err)
 	}

@@ -19,6 +19,7 @@ func scripts(t *testing.T, dir string) {
 		Setup: func(e *testscript.Env) error {
 			// No instance of this machine is in sight.
 			e.Setenv(controlEnv, filepath.Join(e.WorkDir, "none.sock"))
+			e.Setenv("GORACE", noExitSleep)
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){

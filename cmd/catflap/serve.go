@@ -11,6 +11,7 @@ import (
 
 	"github.com/catflap/catflap/app/control"
 	"github.com/catflap/catflap/app/instance"
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/tun"
 )
 
@@ -78,7 +79,7 @@ func serve(ctx context.Context, e *env, f *instanceFlags, trace bool) error {
 
 	select {
 	case err := <-i.Failed():
-		return &remedyError{fmt.Errorf("serve: %w", err), tun.Diagnose(err)}
+		return remedy.With(fmt.Errorf("serve: %w", err), tun.Diagnose(err))
 	case <-ctx.Done():
 	case <-signals:
 	}

@@ -1,86 +1,168 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"slices"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/catflap/catflap/app/control"
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
+	"github.com/catflap/catflap/cmd/catflap/internal/sockets"
 	"github.com/catflap/catflap/stack"
 )
 
-// socketFlags are the flags that ss and netstat share: which sockets to list, and how.
-type socketFlags struct {
-	tcp, udp, listening, all, numeric, processes, timers bool
-	v4, v6                                               bool
-}
-
-func (f *socketFlags) add(c *cobra.Command) {
+// addSocketFlags defines the flags that ss and netstat share.
+func addSocketFlags(c *cobra.Command, o *sockets.Options) {
 	fs := c.Flags()
-	fs.BoolVarP(&f.tcp, "tcp", "t", false, "TCP sockets")
-	fs.BoolVarP(&f.udp, "udp", "u", false, "UDP sockets")
-	fs.BoolVarP(&f.listening, "listening", "l", false, "only sockets that wait for connections or datagrams")
-	fs.BoolVarP(&f.all, "all", "a", false, "sockets in every state")
-	fs.BoolVarP(&f.numeric, "numeric", "n", false, "port numbers instead of names")
-	fs.BoolVarP(&f.v4, "ipv4", "4", false, "IPv4 sockets only")
-	fs.BoolVarP(&f.v6, "ipv6", "6", false, "IPv6 sockets only")
+	fs.BoolVarP(&o.TCP, "tcp", "t", false, "TCP sockets")
+	fs.BoolVarP(&o.UDP, "udp", "u", false, "UDP sockets")
+	fs.BoolVarP(&o.Listening, "listening", "l", false, "only sockets that wait for connections or datagrams")
+	fs.BoolVarP(&o.All, "all", "a", false, "sockets in every state")
+	fs.BoolVarP(&o.Numeric, "numeric", "n", false, "port numbers instead of names")
+	fs.BoolVarP(&o.IPv4, "ipv4", "4", false, "IPv4 sockets only")
+	fs.BoolVarP(&o.IPv6, "ipv6", "6", false, "IPv6 sockets only")
 }
 
-// names are those of ports; none if numbers are asked for.
-func (f *socketFlags) names() services {
-	if f.numeric {
-		return nil
-	}
-	return loadServices()
-}
-
-// waiting reports whether k waits for whoever comes: what -l selects.
-func waiting(k stack.SocketInfo) bool { return k.State == "LISTEN" || k.State == "UNCONN" }
-
-// want reports whether the flags select k; other tells it about states that belong
-// to neither -l nor the default.
-func (f *socketFlags) want(k stack.SocketInfo, other func(state string) bool) bool {
-	v4 := k.Family == stack.IPv4
-	switch {
-	case f.tcp != f.udp && f.tcp != (k.Network == "tcp"),
-		f.v4 != f.v6 && f.v4 != v4,
-		k.State == "CLOSED" && k.Local.Port() == 0: // neither bound nor connected
-		return false
-	case f.all:
-		return true
-	case f.listening:
-		return waiting(k)
-	}
-	return !waiting(k) && !other(k.State)
-}
-
-// list asks for the sockets that the flags select: TCP by family with listeners
-// first, as the kernel lists them.
-func (f *socketFlags) list(ctx context.Context, c *control.Client, other func(string) bool) ([]stack.SocketInfo, error) {
-	all, err := c.Sockets(ctx)
+// socketsOf asks an instance for its sockets, and which process has them.
+func socketsOf(ctx context.Context, cl *control.Client) ([]stack.SocketInfo, sockets.Process, error) {
+	ks, err := cl.Sockets(ctx)
 	if err != nil {
-		return nil, err
+		return nil, sockets.Process{}, err
 	}
-	out := slices.DeleteFunc(all, func(k stack.SocketInfo) bool { return !f.want(k, other) })
-	rank := func(k stack.SocketInfo) int {
-		r := int(k.Family)
-		if !waiting(k) {
-			r++
-		}
-		return r
-	}
-	slices.SortStableFunc(out, func(a, b stack.SocketInfo) int {
-		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(rank(a), rank(b)))
-	})
-	return out, nil
+	info, err := cl.Info(ctx)
+	return ks, sockets.Process{PID: info.PID, Command: info.Command, User: info.User}, err
 }
 
-// spell gives a state of RFC 9293 the spelling of a tool.
-func spell(states map[string]string, state string) string {
-	if s, ok := states[state]; ok {
-		return s
+func newSS(e *env) *cobra.Command {
+	var o sockets.SS
+	c := &cobra.Command{
+		Use:   "ss [-t] [-u] [-l] [-a] [-n] [-i] [-o] [-p] [-H] [-4|-6]",
+		Short: "List the stack's sockets as ss(8) prints them",
+		Long: `ss lists the sockets of the userspace stack in iproute2's format. Without -a and -l it lists
+connections, but for those in TIME-WAIT and SYN-RECV. -i adds what the stack knows of each connection,
+in ss's order and spellings; what it does not know is not printed.
+Addresses are always printed as numbers; ports have the names of ` + sockets.ServicesFile + ` unless -n is given.`,
+		Example: `  catflap ss -tln
+  catflap ss -tni`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cl, err := e.client()
+			if err != nil {
+				return err
+			}
+			all, process, err := socketsOf(c.Context(), cl)
+			if err != nil {
+				return fmt.Errorf("ss: %w", err)
+			}
+			ks := o.Select(all)
+			if e.json {
+				return e.printJSON(ks)
+			}
+			return o.Print(e.stdout, ks, process)
+		},
 	}
-	return state
+	addSocketFlags(c, &o.Options)
+	fs := c.Flags()
+	fs.BoolVarP(&o.Processes, "processes", "p", false, "the process that has the socket, and its fd")
+	fs.BoolVarP(&o.Timers, "options", "o", false, "the timer that runs, of those that the stack knows of")
+	fs.BoolVarP(&o.TCPInfo, "info", "i", false, "what the stack knows of each TCP connection")
+	fs.BoolVarP(&o.NoHeader, "no-header", "H", false, "no header line")
+	return c
+}
+
+func newNetstat(e *env) *cobra.Command {
+	var o sockets.Netstat
+	var route, stats, interfaces bool
+	c := &cobra.Command{
+		Use:   "netstat [-t] [-u] [-l] [-a] [-n] [-o] [-p]",
+		Short: "List the stack's sockets as netstat(8) prints them",
+		Long: `netstat lists the sockets of the userspace stack in net-tools' format. Addresses are always
+printed as numbers: nothing is looked up in the DNS. Ports have the names of ` + sockets.ServicesFile + ` unless -n is given.`,
+		Example: `  catflap netstat -tln
+  catflap netstat -atnp`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			for _, refused := range []struct {
+				set             bool
+				flag, what, use string
+			}{
+				{route, "-r", "routes", "catflap ip route show"},
+				{stats, "-s", "statistics", "catflap ss -i"},
+				{interfaces, "-i", "interfaces", "catflap ip link show"},
+			} {
+				if refused.set {
+					return &remedy.UsageError{Msg: fmt.Sprintf("netstat: %s: netstat lists sockets, not %s", refused.flag, refused.what), Remedy: "use: " + refused.use}
+				}
+			}
+			cl, err := e.client()
+			if err != nil {
+				return err
+			}
+			all, process, err := socketsOf(c.Context(), cl)
+			if err != nil {
+				return fmt.Errorf("netstat: %w", err)
+			}
+			ks := o.Select(all)
+			if e.json {
+				return e.printJSON(ks)
+			}
+			return o.Print(e.stdout, ks, process)
+		},
+	}
+	addSocketFlags(c, &o.Options)
+	fs := c.Flags()
+	fs.BoolVarP(&o.Processes, "programs", "p", false, "the process that has the socket")
+	fs.BoolVarP(&o.Timers, "timers", "o", false, "the timer that runs, of those that the stack knows of")
+	fs.BoolVarP(&o.Wide, "wide", "W", false, "do not cut long addresses")
+	fs.BoolVarP(&route, "route", "r", false, "refused: see catflap ip route show")
+	fs.BoolVarP(&stats, "statistics", "s", false, "refused: see catflap ss -i")
+	fs.BoolVarP(&interfaces, "interfaces", "i", false, "refused: see catflap ip link show")
+	return c
+}
+
+func newLsof(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "lsof [-n] [-P] [-i[46][TCP|UDP][@ADDR][:PORT[-PORT][,…]]] [-s TCP:STATE] [-p PID] [-a] [-t]",
+		Short: "List the stack's open sockets as lsof(8) prints them",
+		Long: `lsof lists each open socket of the userspace stack, a row per fd, in lsof's format. COMMAND, PID and
+USER are those of the process that runs the stack. Sockets without an fd are not listed: see catflap ss.
+Addresses are always printed as numbers (-n); ports have the names of ` + sockets.ServicesFile + ` unless -P is given.
+As with lsof, -i and -p select what either of them selects, unless -a is given; -t prints the PID alone;
+the exit status is 1 if nothing was found.`,
+		Example: `  catflap lsof -n -P
+  catflap lsof -nP -iTCP:80 -sTCP:LISTEN`,
+		DisableFlagParsing: true, // -i takes an argument that may stand apart
+		RunE: func(c *cobra.Command, args []string) error {
+			o, err := sockets.ParseLsof(args)
+			if err != nil {
+				return err
+			}
+			if o.Help {
+				return c.Help()
+			}
+			e.json, e.verbose = e.json || o.JSON, e.verbose || o.Verbose
+			if o.Control != "" {
+				e.control = o.Control
+			}
+			cl, err := e.client()
+			if err != nil {
+				return err
+			}
+			all, process, err := socketsOf(c.Context(), cl)
+			if err != nil {
+				return fmt.Errorf("lsof: %w", err)
+			}
+			ks := o.Select(all, process)
+			if e.json {
+				err = e.printJSON(ks)
+			} else {
+				err = o.Print(e.stdout, ks, process)
+			}
+			if err == nil && len(ks) == 0 {
+				return statusError(exitFailure)
+			}
+			return err
+		},
+	}
 }

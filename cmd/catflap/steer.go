@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/catflap/catflap/app/control"
+	"github.com/catflap/catflap/cmd/catflap/internal/words"
 	"github.com/catflap/catflap/stack"
 )
 
@@ -28,19 +29,19 @@ that the client dialled. Packets to the prefix must be local: see catflap ip rou
   catflap steer show
   catflap steer del tcp 192.0.2.0/24 1-65535`,
 		RunE: func(c *cobra.Command, args []string) error {
-			w := words{command: "steer", rest: args}
-			if !w.more() {
-				return w.errorf("want show, add or del")
+			w := words.Words{Command: "steer", Rest: args}
+			if !w.More() {
+				return w.Errorf("want show, add or del")
 			}
-			verb := w.next()
+			verb := w.Next()
 			if verb != "show" && verb != "add" && verb != "del" {
-				return w.unexpected(verb, "show, add or del")
+				return w.Unexpected(verb, "show, add or del")
 			}
-			w.command += " " + verb
+			w.Command += " " + verb
 			var r stack.SteerRule
 			var err error
 			if verb == "show" {
-				err = w.end("nothing after show")
+				err = w.End("nothing after show")
 			} else {
 				r, err = parseSteer(&w, verb == "add")
 			}
@@ -99,28 +100,28 @@ func steerHint(ctx context.Context, e *env, cl *control.Client, r stack.SteerRul
 }
 
 // parseSteer reads tcp|udp PREFIX PORTS [to [ADDR]:PORT].
-func parseSteer(w *words, target bool) (r stack.SteerRule, err error) {
-	if r.Network, err = w.value(w.command, "tcp or udp"); err != nil {
+func parseSteer(w *words.Words, target bool) (r stack.SteerRule, err error) {
+	if r.Network, err = w.Value(w.Command, "tcp or udp"); err != nil {
 		return r, err
 	}
 	if r.Network != "tcp" && r.Network != "udp" {
-		return r, w.unexpected(r.Network, "tcp or udp")
+		return r, w.Unexpected(r.Network, "tcp or udp")
 	}
-	s, err := w.value(r.Network, "a prefix such as 192.0.2.0/24")
+	s, err := w.Value(r.Network, "a prefix such as 192.0.2.0/24")
 	if err != nil {
 		return r, err
 	}
 	if r.Prefix, err = netip.ParsePrefix(s); err != nil {
 		a, aerr := netip.ParseAddr(s)
 		if aerr != nil || a.Zone() != "" {
-			return r, w.bad("prefix", s, "a prefix such as 192.0.2.0/24, or an address")
+			return r, w.Bad("prefix", s, "a prefix such as 192.0.2.0/24, or an address")
 		}
 		r.Prefix = netip.PrefixFrom(a, a.BitLen())
 	}
 	if r.Prefix != r.Prefix.Masked() {
-		return r, w.errorf("prefix %q: has bits of a host; the prefix is %s", s, r.Prefix.Masked())
+		return r, w.Errorf("prefix %q: has bits of a host; the prefix is %s", s, r.Prefix.Masked())
 	}
-	if s, err = w.value(s, "a port or a range such as 1-65535"); err != nil {
+	if s, err = w.Value(s, "a port or a range such as 1-65535"); err != nil {
 		return r, err
 	}
 	lo, hi, isRange := strings.Cut(s, "-")
@@ -130,25 +131,25 @@ func parseSteer(w *words, target bool) (r stack.SteerRule, err error) {
 	l, lerr := strconv.ParseUint(lo, 10, 16)
 	h, herr := strconv.ParseUint(hi, 10, 16)
 	if lerr != nil || herr != nil || l == 0 || l > h {
-		return r, w.bad("ports", s, "a port or a range from 1 to 65535, such as 1-65535")
+		return r, w.Bad("ports", s, "a port or a range from 1 to 65535, such as 1-65535")
 	}
 	r.PortLo, r.PortHi = uint16(l), uint16(h)
-	if !w.more() && !target {
+	if !w.More() && !target {
 		return r, nil
 	}
-	if s, err = w.value(s, "to [ADDR]:PORT"); err != nil {
+	if s, err = w.Value(s, "to [ADDR]:PORT"); err != nil {
 		return r, err
 	}
 	if s != "to" {
-		return r, w.unexpected(s, "to [ADDR]:PORT")
+		return r, w.Unexpected(s, "to [ADDR]:PORT")
 	}
-	if s, err = w.value(s, "[ADDR]:PORT"); err != nil {
+	if s, err = w.Value(s, "[ADDR]:PORT"); err != nil {
 		return r, err
 	}
 	if r.To, err = parseTarget(s, r.Prefix.Addr()); err != nil {
-		return r, w.bad("to", s, "[ADDR]:PORT with an address of the prefix's family, such as :80 or 10.9.0.2:80")
+		return r, w.Bad("to", s, "[ADDR]:PORT with an address of the prefix's family, such as :80 or 10.9.0.2:80")
 	}
-	return r, w.end("nothing after the target")
+	return r, w.End("nothing after the target")
 }
 
 // parseTarget reads [ADDR]:PORT; without ADDR the listener may have any address.

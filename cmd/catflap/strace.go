@@ -18,7 +18,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/catflap/catflap/app/control"
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/stack/strace"
 )
 
 // The calls of the stack's socket layer by strace's classes: %network are those of
@@ -61,7 +63,7 @@ return, as with strace -w. -f changes nothing: all applications on a stack are i
   catflap strace -e trace=%net -s 100
   catflap strace -e '!read,write'`,
 		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return strace(c.Context(), e, o) },
+		RunE: func(c *cobra.Command, _ []string) error { return straceCalls(c.Context(), e, o) },
 	}
 	fs := c.Flags()
 	fs.BoolP("follow-forks", "f", false, "accepted, as with strace; all calls are followed anyway")
@@ -75,12 +77,12 @@ return, as with strace -w. -f changes nothing: all applications on a stack are i
 	return c
 }
 
-func strace(ctx context.Context, e *env, o straceOptions) (err error) {
+func straceCalls(ctx context.Context, e *env, o straceOptions) (err error) {
 	if o.size < 0 {
-		return usagef("strace: -s %d: want 0 or more", o.size)
+		return remedy.Usagef("strace: -s %d: want 0 or more", o.size)
 	}
 	if o.stamp > 3 {
-		return usagef("strace: -t: want it once, twice or three times")
+		return remedy.Usagef("strace: -t: want it once, twice or three times")
 	}
 	filter, err := parseTraceFilter(o.expressions)
 	if err != nil {
@@ -165,7 +167,7 @@ func parseTraceFilter(expressions []string) (f traceFilter, err error) {
 		set := expr
 		if key, value, ok := strings.Cut(expr, "="); ok {
 			if key != "trace" && key != "t" {
-				return f, &usageError{msg: fmt.Sprintf("strace: -e %q: want trace=CALLS", expr), remedy: "for example: -e trace=%net"}
+				return f, &remedy.UsageError{Msg: fmt.Sprintf("strace: -e %q: want trace=CALLS", expr), Remedy: "for example: -e trace=%net"}
 			}
 			set = value
 		}
@@ -183,9 +185,9 @@ func parseTraceFilter(expressions []string) (f traceFilter, err error) {
 			case "none":
 			default:
 				if !slices.Contains(networkCalls, name) && !slices.Contains(descCalls, name) {
-					return f, &usageError{
-						msg:    fmt.Sprintf("strace: -e %q: invalid system call %q", expr, name),
-						remedy: "want %net, %desc, all, none, or of the stack's calls: " + strings.Join(slices.Concat(networkCalls, descCalls), ", "),
+					return f, &remedy.UsageError{
+						Msg:    fmt.Sprintf("strace: -e %q: invalid system call %q", expr, name),
+						Remedy: "want %net, %desc, all, none, or of the stack's calls: " + strings.Join(slices.Concat(networkCalls, descCalls), ", "),
 					}
 				}
 				of = []string{name}
@@ -237,7 +239,7 @@ const resultColumn = 39
 // line writes a call on a line of its own.
 func (s *straceWriter) line(c *stack.CallEvent) string {
 	prefix := s.stamp(c.Start)
-	text := c.Format(s.o.size)
+	text := strace.Format(c, s.o.size)
 	// The results stay in their column behind the prefix.
 	if i := strings.LastIndex(text, " = "); i >= 0 {
 		text = fmt.Sprintf("%-*s%s", max(resultColumn-len(prefix), 0), strings.TrimRight(text[:i], " "), text[i:])

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/catflap/catflap/cmd/catflap/internal/clitest"
 	"github.com/catflap/catflap/internal/testenv"
 	"github.com/catflap/catflap/tun/capture"
 )
@@ -54,24 +55,24 @@ func TestBesideRealTcpdump(t *testing.T) {
 	was := time.Local
 	time.Local = time.UTC
 	defer func() { time.Local = was }()
-	file := writeCapture(t, exprPackets(t))
-	for _, expr := range exprExamples {
+	file := writeCapture(t, clitest.Packets(t))
+	for _, expr := range clitest.Expressions {
 		got, status := inProcess("", "tcpdump", "-n", "-r", file, expr)
 		if status != exitOK {
 			t.Errorf("%q: status %d: %s", expr, status, got)
 			continue
 		}
-		equal(t, expr, got, realTcpdump(t, "-n", "-r", file, expr))
+		clitest.Equal(t, expr, got, realTcpdump(t, "-n", "-r", file, expr))
 	}
 	for _, flags := range [][]string{{"-S"}, {"-t"}, {"-tt"}, {"-ttt"}, {"-tttt"}, {"-ttttt"}, {"-c", "3"}, {"-nl", "-t"}} {
 		got, _ := inProcess("", append([]string{"tcpdump", "-r", file}, flags...)...)
-		equal(t, strings.Join(flags, " "), got, realTcpdump(t, append([]string{"-n", "-r", file}, flags...)...))
+		clitest.Equal(t, strings.Join(flags, " "), got, realTcpdump(t, append([]string{"-n", "-r", file}, flags...)...))
 	}
 }
 
 // TestExpressionDirections: the words for directions mean the stack's.
 func TestExpressionDirections(t *testing.T) {
-	file := writeCapture(t, exprPackets(t))
+	file := writeCapture(t, clitest.Packets(t))
 	for expr, want := range map[string]int{"inbound": 5, "outbound": 4, "outbound and tcp": 3, "not inbound": 4} {
 		out, status := inProcess("", "tcpdump", "-r", file, expr)
 		if got := strings.Count(out, "\n"); got != want || status != exitOK {

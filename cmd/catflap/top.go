@@ -1,24 +1,22 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"os/signal"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/catflap/catflap/app/control"
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
+	"github.com/catflap/catflap/cmd/catflap/internal/top"
 )
 
 type topOptions struct {
@@ -45,7 +43,7 @@ Where stdout is no terminal, and with --once, one table is printed after one int
   catflap top -d 0.5 -s retrans
   catflap top --once`,
 		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return top(c.Context(), e, o) },
+		RunE: func(c *cobra.Command, _ []string) error { return runTop(c.Context(), e, o) },
 	}
 	fs := c.Flags()
 	fs.Float64VarP(&o.delay, "delay", "d", 1, "redraw each `SECONDS`")
@@ -60,12 +58,12 @@ const (
 	topMaxDelay = 3600
 )
 
-func top(ctx context.Context, e *env, o topOptions) error {
+func runTop(ctx context.Context, e *env, o topOptions) error {
 	if math.IsNaN(o.delay) || o.delay < topMinDelay || o.delay > topMaxDelay {
-		return usagef("top: -d %v: want %v to %v seconds", o.delay, topMinDelay, topMaxDelay)
+		return remedy.Usagef("top: -d %v: want %v to %v seconds", o.delay, topMinDelay, topMaxDelay)
 	}
-	if !slices.Contains(topSorts, o.sort) {
-		return usagef("top: -s %q: want %s", o.sort, strings.Join(topSorts, ", "))
+	if !slices.Contains(top.Sorts, o.sort) {
+		return remedy.Usagef("top: -s %q: want %s", o.sort, strings.Join(top.Sorts, ", "))
 	}
 	cl, err := e.client()
 	if err != nil {
@@ -73,168 +71,40 @@ func top(ctx context.Context, e *env, o topOptions) error {
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	f, err := startTopFeed(ctx, cl, time.Duration(o.delay*float64(time.Second)))
+	f, err := top.Start(ctx, cl, time.Duration(o.delay*float64(time.Second)))
 	if err != nil {
 		return fmt.Errorf("top: %w", err)
 	}
-	defer f.stop()
-	in, out := e.stdin, e.stdout
-	tty, ok := out.(*os.File)
-	if o.once || e.json || !ok || in == nil || !term.IsTerminal(int(tty.Fd())) || !term.IsTerminal(int(in.Fd())) {
-		err = topOnce(ctx, e, f, o)
+	defer f.Stop()
+	out, ok := e.stdout.(*os.File)
+	if o.once || e.json || !ok || e.stdin == nil || !term.IsTerminal(int(out.Fd())) || !term.IsTerminal(int(e.stdin.Fd())) {
+		err = topOnce(ctx, e, f, o.sort)
 	} else {
-		err = topScreen(ctx, e, f, o, in, tty)
+		err = f.Show(ctx, o.sort, e.getenv("NO_COLOR") == "", e.stdin, out)
 	}
-	if err != nil {
-		return fmt.Errorf("top: %w", err)
-	}
-	return nil
-}
-
-// topFeed asks the instance for its connections, and follows their samples.
-type topFeed struct {
-	end     context.CancelFunc
-	running sync.WaitGroup
-	ready   chan struct{} // capacity 1: there is a new look at the table
-	failed  chan error    // capacity 2: why there will be no more; io.EOF when the instance has ended
-	dev     string
-
-	mu    sync.Mutex
-	table topTable
-}
-
-// startTopFeed starts following; the first look is taken when it returns.
-func startTopFeed(ctx context.Context, cl *control.Client, delay time.Duration) (*topFeed, error) {
-	ctx, end := context.WithCancel(ctx)
-	f := &topFeed{end: end, ready: make(chan struct{}, 1), failed: make(chan error, 2)}
-	info, err := cl.Info(ctx)
-	if err == nil {
-		f.dev = info.Dev
-		err = f.look(ctx, cl)
-	}
-	if err != nil {
-		end()
-		return nil, err
-	}
-	stream, err := cl.Events(ctx, control.Kinds{Samples: true})
-	if err != nil {
-		end()
-		return nil, err
-	}
-	f.running.Go(func() {
-		defer stream.Close()
-		for {
-			ev, err := stream.Next()
-			if err != nil {
-				f.failed <- err
-				return
-			}
-			if ev.Sample != nil {
-				f.mu.Lock()
-				f.table.sample(ev.Sample)
-				f.mu.Unlock()
-			}
-		}
-	})
-	f.running.Go(func() {
-		tick := time.NewTicker(delay)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			if err := f.look(ctx, cl); err != nil {
-				f.failed <- err
-				return
-			}
-			select {
-			case f.ready <- struct{}{}:
-			default:
-			}
-		}
-	})
-	return f, nil
-}
-
-func (f *topFeed) look(ctx context.Context, cl *control.Client) error {
-	sockets, err := cl.Sockets(ctx)
-	if err != nil {
-		return err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.table.update(sockets, time.Now())
-	return nil
-}
-
-// rows returns the table, sorted.
-func (f *topFeed) rows(by string) ([]topRow, time.Time) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.table.rows(by), f.table.at
-}
-
-// stop ends both goroutines.
-func (f *topFeed) stop() {
-	f.end()
-	f.running.Wait()
-}
-
-// ended turns the reason for the end of the feed into an error, or nil for an instance that has ended.
-func (f *topFeed) ended(ctx context.Context, e *env, err error) error {
-	if ctx.Err() != nil {
+	switch {
+	case err == nil, errors.Is(err, context.Canceled): // a key, or a signal
+		return nil
+	case errors.Is(err, top.ErrEnded):
+		fmt.Fprintf(e.stderr, "catflap: top: %s\n", err)
 		return nil
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, control.ErrNotRunning) {
-		fmt.Fprintln(e.stderr, "catflap: top: the instance has ended")
-		return nil
-	}
-	return err
+	return fmt.Errorf("top: %w", err)
 }
 
 // topOnce prints one table, after one interval.
-func topOnce(ctx context.Context, e *env, f *topFeed, o topOptions) error {
-	select {
-	case <-f.ready:
-	case err := <-f.failed:
-		return f.ended(ctx, e, err)
-	case <-ctx.Done():
-		return nil
+func topOnce(ctx context.Context, e *env, f *top.Feed, by string) error {
+	rows, err := f.Next(ctx, by)
+	if err != nil {
+		return err
 	}
-	rows, _ := f.rows(o.sort)
 	if e.json {
-		if rows == nil {
-			rows = []topRow{}
-		}
 		return e.printJSON(rows)
 	}
-	for _, line := range topLines(rows, math.MaxInt) {
+	for _, line := range top.Lines(rows, math.MaxInt) {
 		if _, err := fmt.Fprintln(e.stdout, strings.TrimRight(line, " ")); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// topSorts are what rows can be sorted by.
-var topSorts = []string{"rate", "cwnd", "srtt", "retrans", "remote"}
-
-// sortRows sorts rows, the largest first.
-func sortRows(rows []topRow, by string) {
-	slices.SortFunc(rows, func(a, b topRow) int {
-		c := 0
-		switch by {
-		case "rate":
-			c = cmp.Compare(b.Out+b.In, a.Out+a.In)
-		case "cwnd":
-			c = cmp.Compare(b.Cwnd, a.Cwnd)
-		case "srtt":
-			c = cmp.Compare(b.SRTT, a.SRTT)
-		case "retrans":
-			c = cmp.Compare(b.Retransmits, a.Retransmits)
-		}
-		return cmp.Or(c, a.Remote.Compare(b.Remote), a.Local.Compare(b.Local))
-	})
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/catflap/catflap/app/control"
+	"github.com/catflap/catflap/cmd/catflap/internal/clitest"
 	"github.com/catflap/catflap/internal/testenv"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun"
@@ -145,23 +147,26 @@ func (tt *terminal) modes(t *testing.T) unix.Termios {
 	return *m
 }
 
-// await waits until the last whole frame is as wanted.
+// await waits until a frame is as wanted.
 func (tt *terminal) await(t *testing.T, what string, ok func(frame string) bool) {
 	t.Helper()
 	waitUntil(t, what, func() bool {
-		for _, f := range strings.Split(tt.text(), screenHome)[1:] {
-			if ok(screenHome + f) {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(tt.frames(), ok)
 	})
+}
+
+// frames are those that were drawn whole since the terminal's size changed, and the rest of one before them.
+func (tt *terminal) frames() (whole []string) {
+	for _, f := range strings.Split(tt.text(), clitest.Home)[1:] {
+		whole = append(whole, clitest.Home+f)
+	}
+	return whole[:max(0, len(whole)-1)] // more of the last may come
 }
 
 // waitUntil waits until something is so.
 func waitUntil(t *testing.T, what string, so func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !so(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !so(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited for %s", what)
 		}
@@ -194,19 +199,23 @@ func TestTopOnTerminal(t *testing.T) {
 			if term.modes(t) == before {
 				t.Error("the terminal is not in raw mode")
 			}
-			if coloured := strings.Contains(term.text(), reverse); coloured != tt.cancel {
+			if coloured := strings.Contains(term.text(), clitest.Reverse); coloured != tt.cancel {
 				t.Errorf("coloured: %v, with NO_COLOR=%q", coloured, tt.quit)
 			}
 			for _, size := range []struct{ width, height int }{{20, 5}, {1, 1}, {200, 60}} {
 				term.resize(t, uint16(size.width), uint16(size.height))
-				time.Sleep(3 * topPoll) // the last frame of the old size
-				var frames []string
-				waitUntil(t, "two frames", func() bool {
-					frames = strings.Split(term.text(), screenHome)
-					return len(frames) > 3
-				})
-				last := screenHome + frames[len(frames)-2] // the one after it may not be whole
-				frame(t, last, size.width, size.height)
+				fits := func(frame string) bool {
+					_, err := clitest.Frame(frame, size.width, size.height)
+					return err == nil
+				}
+				term.await(t, fmt.Sprintf("a frame of %dx%d", size.width, size.height), fits)
+				// From the first frame of the new size on, all have it.
+				frames := term.frames()
+				for _, f := range frames[slices.IndexFunc(frames, fits):] {
+					if _, err := clitest.Frame(f, size.width, size.height); err != nil {
+						t.Error(err)
+					}
+				}
 			}
 			if tt.cancel {
 				cancel()
@@ -218,16 +227,13 @@ func TestTopOnTerminal(t *testing.T) {
 				if got != exitOK || stderr.Len() > 0 {
 					t.Errorf("status %d: %s", got, stderr.String())
 				}
-			case <-time.After(20 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatal("top does not end")
 			}
 			if d := cmp.Diff(before, term.modes(t)); d != "" {
 				t.Errorf("the terminal's modes: %s", d)
 			}
-			time.Sleep(20 * time.Millisecond) // the last bytes
-			if text := term.text(); !strings.HasSuffix(text, screenLeave) {
-				t.Errorf("the terminal is left with %q", text[max(0, len(text)-80):])
-			}
+			waitUntil(t, "the end of the alternate screen", func() bool { return strings.HasSuffix(term.text(), clitest.ScreenLeave) })
 		})
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/catflap/catflap/app/dashboard"
 	"github.com/catflap/catflap/app/record"
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 )
 
 func newView(e *env) *cobra.Command {
@@ -28,7 +29,7 @@ or SIGTERM. Captures of other programs open too, without what only the stack can
   catflap view --dashboard 127.0.0.1:0 session.pcapng`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return &usageError{msg: fmt.Sprintf("view: want one file, got %d arguments", len(args)), remedy: "for example: catflap view session.pcapng"}
+				return &remedy.UsageError{Msg: fmt.Sprintf("view: want one file, got %d arguments", len(args)), Remedy: "for example: catflap view session.pcapng"}
 			}
 			return nil
 		},
@@ -44,14 +45,14 @@ func view(ctx context.Context, e *env, f *dashboardFlags, file string) error {
 		return err
 	}
 	if addr == "" {
-		return usagef("view: --dashboard off: there is nothing else to view it with")
+		return remedy.Usagef("view: --dashboard off: there is nothing else to view it with")
 	}
 	rec, err := readRecording(e, file)
 	if err != nil {
 		return fmt.Errorf("view: %w", err)
 	}
 	if len(rec.Events) == 0 {
-		return &remedyError{fmt.Errorf("view: %s: there is no IP packet in it", file), "want a capture of at least one packet"}
+		return remedy.With(fmt.Errorf("view: %s: there is no IP packet in it", file), "want a capture of at least one packet")
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -89,7 +90,7 @@ func readRecording(e *env, file string) (record.Recording, error) {
 	}
 	rec, err := record.Read(r)
 	if err != nil {
-		return rec, &remedyError{fmt.Errorf("%s: %w", file, err), "want a pcapng file, as catflap capture writes it"}
+		return rec, remedy.With(fmt.Errorf("%s: %w", file, err), "want a pcapng file, as catflap capture writes it")
 	}
 	return rec, nil
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -136,11 +137,11 @@ func TestInterrupt(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(500*time.Millisecond, cancel)
 	start := time.Now()
-	status, err := bench(ctx, []string{"-contestants", "kernel", "-measures", "ping-pong", "-duration", "1m", "-rounds", "1", "-mtu", "1500", "-family", "4", "-queues", "1"}, io.Discard)
+	status, err := bench(ctx, []string{"-contestants", "kernel", "-measures", "ping-pong", "-duration", "1h", "-rounds", "1", "-mtu", "1500", "-family", "4", "-queues", "1"}, io.Discard)
 	if status != exitFailure || err == nil || !strings.Contains(err.Error(), "interrupted") {
 		t.Errorf("%d, %v; want a failure that says interrupted", status, err)
 	}
-	if d := time.Since(start); d > 20*time.Second {
+	if d := time.Since(start); d > 10*time.Minute {
 		t.Errorf("it took %v to end", d)
 	}
 	noChildren(t)
@@ -177,11 +178,15 @@ func TestProcessTimeIsThatOfTheProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for start := time.Now(); time.Since(start) < 20*time.Millisecond; {
+	after, start := before, time.Now()
+	for after-before < 20*time.Millisecond { // spinning
+		if after, err = processTime(os.Getpid()); err != nil || time.Since(start) > time.Minute {
+			t.Fatalf("%v of spinning took %v of processor time, %v", time.Since(start), after-before, err)
+		}
 	}
-	after, err := processTime(os.Getpid())
-	if err != nil || after-before < 5*time.Millisecond {
-		t.Errorf("20 ms of spinning took %v of processor time, %v", after-before, err)
+	// The kernel counts in ticks, of 10 ms at the most.
+	if most := time.Since(start)*time.Duration(runtime.NumCPU()) + 20*time.Millisecond; after-before > most {
+		t.Errorf("%v of processor time in %v", after-before, time.Since(start))
 	}
 	if _, err := processTime(1 << 22); err == nil {
 		t.Error("a process that cannot be has a processor time")

@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	pageTimeout = 50 * time.Second // of all that a test does with one page
-	waitTimeout = 15 * time.Second // for something to appear on it
+	pageTimeout = 5 * time.Minute // of all that a test does with one page
+	waitTimeout = 2 * time.Minute // for something to appear on it: only what never does takes so long
 )
 
 // flags has Chromium run as root without a display, and ask nobody on the network for anything.

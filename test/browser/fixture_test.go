@@ -25,7 +25,7 @@ type fixture struct {
 	start   time.Time
 	stories []*story
 	seq     uint64
-	rate    int // packets a second of an endless connection, number 100; 0: there is none
+	flood   bool // there is a connection, number 100, that sends floodBatches of floodBatch packets
 	empty   bool
 	gap     int // events that are lost after a story's
 
@@ -34,7 +34,8 @@ type fixture struct {
 	netem   string
 	rules   []string
 	changes []string
-	refuse  bool // streams
+	flooded uint64 // events of the flood, once all are sent
+	refuse  bool   // streams
 	streams map[chan struct{}]bool
 }
 
@@ -150,7 +151,7 @@ func (f *fixture) connections() (list []conn) {
 		}
 		list = append(list, c)
 	}
-	if f.rate > 0 {
+	if f.flood {
 		list = append(list, conn{"id": 100, "local": "10.9.0.2:80", "remote": "10.9.0.1:50000", "role": "server", "state": "ESTABLISHED", "opened": age, "closed": any(nil),
 			"rx": request, "tx": 1_000_000_000, "packets": 700_000, "retrans": 0, "lost": 0, "fd": 9})
 	}
@@ -252,7 +253,7 @@ func (f *fixture) stream(w http.ResponseWriter, r *http.Request) {
 	var sent int
 	first := true
 	load := endless{t: f.now(), at: 1 + 20*mss}
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(batchInterval)
 	defer tick.Stop()
 	for i := 0; ; i++ {
 		if id > 0 && id <= len(f.stories) {
@@ -269,9 +270,13 @@ func (f *fixture) stream(w http.ResponseWriter, r *http.Request) {
 				send("batch", map[string]any{"conn": id, "events": []ev{}, "gap": f.gap})
 			}
 		}
-		if id == 100 {
-			fmt.Fprintf(w, "event: batch\ndata: {\"conn\":100,\"reset\":%t,\"events\":%s}\n\n", first, load.until(f.now(), f.rate))
+		if id == 100 && i < floodBatches {
+			fmt.Fprintf(w, "event: batch\ndata: {\"conn\":100,\"reset\":%t,\"events\":%s}\n\n", first, load.next(floodBatch))
 			first = false
+		} else if id == 100 {
+			f.mu.Lock()
+			f.flooded = load.seq
+			f.mu.Unlock()
 		}
 		if i%10 == 9 {
 			overview()
@@ -288,6 +293,9 @@ func (f *fixture) stream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// batchInterval is the time between messages of one stream, as catflap's.
+const batchInterval = 50 * time.Millisecond
+
 // endless makes the events of a connection that sends for ever: two segments, an acknowledgement, a sample.
 type endless struct {
 	t   float64
@@ -296,9 +304,9 @@ type endless struct {
 	n   int
 }
 
-// until returns the JSON of the events up to a time. It is written by hand: an encoder under the race detector is
-// slower than the page that is to be tested.
-func (l *endless) until(now float64, rate int) []byte {
+// next returns the JSON of the events of so many packets, in batchInterval. It is written by hand: an encoder under the
+// race detector is slower than the page that is to be tested.
+func (l *endless) next(packets int) []byte {
 	b := []byte{'['}
 	begin := func(kind string) {
 		if len(b) > 1 {
@@ -323,7 +331,8 @@ func (l *endless) until(now float64, rate int) []byte {
 		}
 		b = append(b, `},"flags":".","win":262144,"rwin":2048`...)
 	}
-	for ; l.t < now; l.t += 1 / float64(rate) {
+	for range packets {
+		l.t += batchInterval.Seconds() / float64(packets)
 		l.n++
 		if l.n%3 == 0 {
 			segment(false, 1, l.at-20*mss, 0)

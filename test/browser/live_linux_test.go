@@ -426,12 +426,13 @@ func TestScriptedLoss(t *testing.T) {
 	}
 }
 
-// TestControlsChangeTheLink moves the sliders, and times requests, which take two round trips.
+// TestControlsChangeTheLink moves the sliders, and times requests, which take two round trips. A busy machine makes them
+// longer, never shorter.
 func TestControlsChangeTheLink(t *testing.T) {
 	l := serve(t)
 	p := l.page(t, desktop, loopbackPage)
 	t.Cleanup(l.clear(t))
-	quickest := func() time.Duration { // of some, as other programs slow some down
+	quickest := func() time.Duration { // of some: a busy machine delays one, not each by as much
 		best := time.Hour
 		for range 4 {
 			start := time.Now()
@@ -440,15 +441,14 @@ func TestControlsChangeTheLink(t *testing.T) {
 		}
 		return best
 	}
-	before := quickest()
 	p.until("the sliders", `!!document.querySelector('#link-overview input[type=range]')?.offsetParent`)
 	eval[bool](p, `(() => { const s = document.querySelector('#link-overview [id$="-delay"]'); s.value = 7; return s.dispatchEvent(new Event('input', { bubbles: true })); })()`)
 	p.click("#link-overview button.primary")
 	p.until("the dialog", `document.getElementById('token-dialog').open`)
 	p.do(chromedp.KeyEvent(l.token + "\r"))
 	p.until("the setting", `[...document.querySelectorAll('#link-overview .link-state .on')].every((e) => e.textContent.includes('delay 50ms')) && document.querySelectorAll('#link-overview .link-state .on').length === 2`)
-	if after := quickest(); after-before < 180*time.Millisecond {
-		t.Errorf("with 50 ms each way a request takes %v, before that %v; want some 200 ms more, two round trips", after, before)
+	if took := quickest(); took < 200*time.Millisecond {
+		t.Errorf("with 50 ms each way a request takes %v; want at least 200 ms, two round trips", took)
 	}
 	eval[bool](p, `(() => { [...document.querySelectorAll('#link-overview .netem button')].find((b) => b.textContent === 'Clear').click(); return true; })()`)
 	p.until("the link untouched", `document.querySelectorAll('#link-overview .link-state .on').length === 0`)

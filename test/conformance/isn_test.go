@@ -2,12 +2,12 @@ package conformance
 
 import (
 	"fmt"
-	"math/rand"
 	"testing"
 	"time"
 
 	"github.com/gopacket/gopacket/layers"
 
+	"github.com/catflap/catflap/internal/random"
 	"github.com/catflap/catflap/stack"
 )
 
@@ -18,9 +18,9 @@ var isnCases = []goCase{
 }
 
 // isnHost has a listener on 10.1.0.1:80. Its secrets follow from a seed, so that a test gives the same result each time.
-func isnHost(t testing.TB, seed int64) *host {
+func isnHost(t testing.TB, seed byte) *host {
 	t.Helper()
-	h := newHost(t, stack.Config{Rand: rand.New(rand.NewSource(seed))}, "10.1.0.1/24")
+	h := newHost(t, stack.Config{Rand: random.NewBytes([32]byte{seed})}, "10.1.0.1/24")
 	l, err := h.s.Listen("tcp", "10.1.0.1:80")
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +81,7 @@ func isnNeighbours(t testing.TB) {
 
 func isnRestart(t testing.TB) {
 	seen := map[uint32]bool{}
-	for seed := range int64(4) {
+	for seed := range byte(4) {
 		seen[isnHost(t, seed).isn(5000)] = true
 	}
 	if len(seen) != 4 {

@@ -7,6 +7,8 @@ import (
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
+
+	"github.com/catflap/catflap/internal/virtual"
 )
 
 // writePCAPNG writes the packets of all results, each result as an interface with the script's name.
@@ -36,7 +38,7 @@ func writePCAPNG(w io.Writer, results []Result) error {
 		}
 		for _, s := range r.wire {
 			ci := gopacket.CaptureInfo{
-				Timestamp:      epoch.Add(s.at.Truncate(time.Nanosecond)),
+				Timestamp:      virtual.Epoch.Add(s.at.Truncate(time.Nanosecond)),
 				CaptureLength:  len(s.data),
 				Length:         len(s.data),
 				InterfaceIndex: i,

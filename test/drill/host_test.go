@@ -133,7 +133,7 @@ func TestHostActiveOpen(t *testing.T) {
 		done <- err
 	}()
 	// The dial runs beside this test, so its SYN is waited for in real time.
-	for deadline := time.Now().Add(10 * time.Second); !h.Sent() && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); !h.Sent() && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
 	h.Expect("a dial sends a SYN", "S 0:0(0) <...>")

@@ -3,14 +3,13 @@ package drill
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
+	"github.com/catflap/catflap/internal/random"
 	"github.com/catflap/catflap/stack"
 )
 
@@ -38,7 +37,7 @@ func newStackTarget(set settings) (*stackTarget, error) {
 		Links: []stack.Link{{Name: deviceName, Endpoint: w.Endpoint(), Addrs: []netip.Prefix{set.local}}},
 		TCP:   set.tcp,
 		Clock: w.Clock(),
-		Rand:  newRepeatableRand(),
+		Rand:  random.NewBytes([32]byte{}), // initial sequence numbers, ports and hashes are the same in each run
 	}
 	anywhere := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 	if set.remote.Is6() {
@@ -301,33 +300,4 @@ func (t *stackTarget) describe(fd int) string {
 		s += fmt.Sprintf(", %s cwnd %d ssthresh %d rtt %v rto %v, retransmits %d", tcp.CAState, tcp.SndCwnd, tcp.SndSsthresh, tcp.RTT, tcp.RTO, tcp.Retransmits)
 	}
 	return s
-}
-
-// repeatableRand gives the same bytes in each run, so that initial sequence numbers, ports and hashes are the same too.
-// It is splitmix64, a generator whose whole state is a counter.
-type repeatableRand struct {
-	mu    sync.Mutex
-	state uint64 // guarded by mu, as is left
-	left  []byte
-}
-
-func newRepeatableRand() *repeatableRand { return &repeatableRand{state: 1} }
-
-// Read implements io.Reader; it never fails.
-func (r *repeatableRand) Read(b []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for n := 0; n < len(b); {
-		if len(r.left) == 0 {
-			r.state += 0x9e3779b97f4a7c15
-			z := r.state
-			z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
-			z = (z ^ z>>27) * 0x94d049bb133111eb
-			r.left = binary.LittleEndian.AppendUint64(nil, z^z>>31)
-		}
-		c := copy(b[n:], r.left)
-		r.left = r.left[c:]
-		n += c
-	}
-	return len(b), nil
 }

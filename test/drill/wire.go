@@ -9,6 +9,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/catflap/catflap/internal/link"
 )
 
 // Wire is one end of a cable in memory: a link endpoint for a stack under test, and the test's hands on the other end.
@@ -36,8 +38,9 @@ const maxTimers = 10000
 
 // NewWire returns a wire for IP packets of at most mtu bytes.
 func NewWire(mtu int) *Wire {
-	w := &Wire{clock: NewClock(), quiesce: func() {}}
-	w.endpoint = &endpoint{mtu: uint32(mtu), clock: w.clock}
+	w := &Wire{clock: &Clock{}, quiesce: func() {}}
+	w.endpoint = &endpoint{clock: w.clock}
+	w.endpoint.SetMTU(uint32(mtu))
 	return w
 }
 
@@ -62,7 +65,7 @@ func (w *Wire) Settle() {
 	// What one of netstack's processors does may hand work to another that was found idle before, hence twice.
 	quiet := func() { w.quiesce(); w.quiesce() }
 	quiet()
-	for n := 0; w.clock.fire(); n++ {
+	for n := 0; w.clock.time.Fire(w.clock.Elapsed()); n++ {
 		if n == maxTimers {
 			panic(fmt.Sprintf("drill: the stack has run %d timers at one instant", n))
 		}
@@ -83,12 +86,12 @@ func (w *Wire) Advance(d time.Duration) bool {
 func (w *Wire) advanceTo(until time.Duration, stop func() bool) bool {
 	w.Settle()
 	for !stop() {
-		next, ok := w.clock.next()
+		next, ok := w.clock.time.Next()
 		if !ok || next > until {
-			w.clock.set(until)
+			w.clock.time.Set(until)
 			return false
 		}
-		w.clock.set(next)
+		w.clock.time.Set(next)
 		w.Settle()
 	}
 	return true
@@ -96,13 +99,11 @@ func (w *Wire) advanceTo(until time.Duration, stop func() bool) bool {
 
 // endpoint is the link endpoint: it keeps what the stack writes, with the time.
 type endpoint struct {
-	mtu   uint32
+	link.End
 	clock *Clock
 
-	mu         sync.Mutex
-	dispatcher stack.NetworkDispatcher // guarded by mu, as is sent
-	sent       []Frame
-	onClose    func()
+	mu   sync.Mutex
+	sent []Frame // guarded by mu
 }
 
 func (e *endpoint) waiting() bool {
@@ -123,10 +124,7 @@ func (e *endpoint) take() (Frame, bool) {
 }
 
 func (e *endpoint) inject(data []byte) {
-	e.mu.Lock()
-	d := e.dispatcher
-	e.mu.Unlock()
-	if d == nil || len(data) == 0 {
+	if len(data) == 0 {
 		return
 	}
 	proto := header.IPv4ProtocolNumber
@@ -135,7 +133,7 @@ func (e *endpoint) inject(data []byte) {
 	}
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(data)})
 	defer pkt.DecRef()
-	d.DeliverNetworkPacket(proto, pkt)
+	e.Deliver(proto, pkt)
 }
 
 // WritePackets implements stack.LinkWriter.
@@ -149,60 +147,3 @@ func (e *endpoint) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) 
 	}
 	return pkts.Len(), nil
 }
-
-// Attach implements stack.LinkEndpoint.
-func (e *endpoint) Attach(d stack.NetworkDispatcher) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.dispatcher = d
-}
-
-// IsAttached implements stack.LinkEndpoint.
-func (e *endpoint) IsAttached() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.dispatcher != nil
-}
-
-// Close implements stack.LinkEndpoint.
-func (e *endpoint) Close() {
-	e.mu.Lock()
-	f := e.onClose
-	e.onClose = nil
-	e.mu.Unlock()
-	if f != nil {
-		f()
-	}
-}
-
-// SetOnCloseAction implements stack.LinkEndpoint.
-func (e *endpoint) SetOnCloseAction(f func()) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.onClose = f
-}
-
-// MTU implements stack.LinkEndpoint.
-func (e *endpoint) MTU() uint32 {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.mtu
-}
-
-// SetMTU implements stack.LinkEndpoint.
-func (e *endpoint) SetMTU(mtu uint32) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.mtu = mtu
-}
-
-// The rest of stack.LinkEndpoint: a link without addresses, headers or workers.
-
-func (*endpoint) MaxHeaderLength() uint16                      { return 0 }
-func (*endpoint) LinkAddress() tcpip.LinkAddress               { return "" }
-func (*endpoint) SetLinkAddress(tcpip.LinkAddress)             {}
-func (*endpoint) Capabilities() stack.LinkEndpointCapabilities { return 0 }
-func (*endpoint) Wait()                                        {}
-func (*endpoint) ARPHardwareType() header.ARPHardwareType      { return header.ARPHardwareNone }
-func (*endpoint) AddHeader(*stack.PacketBuffer)                {}
-func (*endpoint) ParseHeader(*stack.PacketBuffer) bool         { return true }

@@ -10,13 +10,22 @@ import (
 	"github.com/catflap/catflap/internal/testenv"
 )
 
+// marker is what a ping carries, as its -p wants it, and what it looks like in a file.
+const marker, marked = "6d656f77", "meowmeow"
+
+// untilMarked is a shell command that waits until a capture that is being written has all packets up to now: the last
+// of them is a ping with the marker. PREFIX is where the ping is sent.
+func untilMarked(prefix, file string) string {
+	return "until grep -qa " + marked + " " + file + "; do " + prefix + " ping -q -c 1 -W 1 -p " + marker + " 10.9.0.2 >/dev/null; done"
+}
+
 // capturing wraps a shell script so that catflap captures to FILE meanwhile.
 func capturing(t *testing.T, script, flags, file string) string {
-	return strings.NewReplacer("CATFLAP", catflap(t), "FLAGS", flags, "FILE", file, "SCRIPT", script).Replace(`
+	return strings.NewReplacer("CATFLAP", catflap(t), "FLAGS", flags, "FILE", file, "SCRIPT", script, "MARKED", untilMarked("", file)).Replace(`
 CATFLAP capture -w FILE FLAGS 2>FILE.log & capture=$!
 until grep -qs capturing FILE.log; do sleep 0.02; done
 ( SCRIPT )
-sleep 0.3
+MARKED
 kill -INT $capture; wait $capture || echo "capture: status $?" >&2
 cat FILE.log
 `)
@@ -41,6 +50,10 @@ func fields(t *testing.T, file, filter string, names ...string) (rows [][]string
 	return rows
 }
 
+// roomy has a capture keep all of what fits the MTU: of packets of that size, all that a test's traffic has may wait
+// for the capture, which then misses nothing however late it is.
+const roomy = "-s 1500"
+
 // TestCaptureComments: on a bad link, what the stack says of its packets in comments is what tshark finds out.
 func TestCaptureComments(t *testing.T) {
 	testenv.Require(t, testenv.Root, testenv.Tun, "curl", "tshark")
@@ -48,7 +61,7 @@ func TestCaptureComments(t *testing.T) {
 	r := inside(t, "auto", capturing(t, `
 curl -sS -o /dev/null http://10.9.0.2/bytes/1500000
 curl -s http://10.9.0.2:81/
-curl -sS http://10.9.0.2/`, "--comments", file), "--netem", "loss 3% delay 5ms seed 7")
+curl -sS http://10.9.0.2/`, "--comments "+roomy, file), "--netem", "loss 3% delay 5ms seed 7")
 	if r.stderr != "" {
 		t.Errorf("the script complains: %s", r.stderr)
 	}
@@ -102,21 +115,29 @@ curl -sS http://10.9.0.2/`, "--comments", file), "--netem", "loss 3% delay 5ms s
 }
 
 // TestCaptureSegments: with --segments tshark finds every checksum right, in both directions, and no packet that is
-// longer than the MTU.
+// longer than the MTU. Of whole super-packets a thousand events may wait for a capture. The traffic goes on when both
+// captures have what there was before, and then neither misses anything, however late it is.
 func TestCaptureSegments(t *testing.T) {
 	testenv.Require(t, testenv.Root, testenv.Tun, "curl", "tshark", "ping")
 	for _, url := range []string{url4, url6} {
 		dir := t.TempDir()
 		whole, cut := filepath.Join(dir, "whole"), filepath.Join(dir, "cut")
 		script := `curl -sSg URL/ -o /dev/null
-curl -sSg --limit-rate 5M -o /dev/null URL/bytes/1500000
-head -c 1500000 /dev/zero | curl -sSg --limit-rate 5M -T - -o /dev/null URL/upload
+for i in 0 1 2 3 4 5 6 7 8 9; do
+	curl -sSg -o /dev/null URL/bytes/150000
+	head -c 150000 /dev/zero | curl -sSg -T - -o /dev/null URL/upload
+	ping -q -c 1 -p 7075727230$((30+i)) HOST >/dev/null # carries purr0 and the number
+	until grep -qa purr0$i WHOLE && grep -qa purr0$i CUT; do sleep 0.02; done
+done
 ping -q -c 2 -i 0.1 -s 1000 HOST`
 		host := strings.Trim(strings.TrimPrefix(url, "http://"), "[]")
-		script = strings.NewReplacer("URL", "'"+url+"'", "HOST", host).Replace(script)
+		script = strings.NewReplacer("URL", "'"+url+"'", "HOST", host, "WHOLE", whole, "CUT", cut).Replace(script)
 		r := inside(t, "offload", capturing(t, capturing(t, script, "--segments", cut), "", whole))
 		if r.stderr != "" {
 			t.Errorf("the script complains: %s", r.stderr)
+		}
+		if n := strings.Count(r.stdout, " 0 events missed"); n != 2 {
+			t.Errorf("the captures missed packets: %s", r.stdout)
 		}
 		for _, c := range inspect(t, cut) {
 			t.Error(c)

@@ -30,12 +30,11 @@ echo meow | nc -u -w 1 HOST 9999
 
 // captured wraps a shell script so that tcpdump writes to FILE what crosses DEV meanwhile. PREFIX runs tcpdump elsewhere.
 func captured(script, prefix, dev, file string) string {
-	return strings.NewReplacer("PREFIX", prefix, "DEV", dev, "FILE", file, "SCRIPT", script).Replace(`
+	return strings.NewReplacer("PREFIX", prefix, "DEV", dev, "FILE", file, "SCRIPT", script, "MARKED", untilMarked(prefix, file)).Replace(`
 PREFIX tcpdump --immediate-mode -B 65536 -s 0 -U -i DEV -w FILE 2>FILE.log & dump=$!
 until grep -qs listening FILE.log; do sleep 0.02; done
 ( SCRIPT )
-size= # tcpdump drops what it has not written when it is told to end
-until [ "$size" = "$(stat -c %s FILE)" ]; do size=$(stat -c %s FILE); sleep 0.3; done
+MARKED # tcpdump drops what it has not written when it is told to end
 kill -INT $dump; wait $dump
 `)
 }
@@ -65,10 +64,14 @@ func inspect(t testing.TB, file string) []string {
 	}
 	// Linux writes a checksum of 0 as 0xffff, which is the same number in ones' complement (CSUM_MANGLED_0).
 	const minusZero = "Checksum 0xffff instead of 0x0000"
+	// On a busy machine a segment may be late and be sent again; that its bytes differ would be another error of tshark's.
+	again := func(line string) bool {
+		return strings.Contains(line, "New fragment overlaps old data (retransmission?)") && !strings.Contains(line, "Bad checksum") && !strings.Contains(line, "Malformed")
+	}
 	var complaints []string
 	for _, line := range tshark(`_ws.malformed || ip.checksum.status == "Bad" || tcp.checksum.status == "Bad" || udp.checksum.status == "Bad" || icmp.checksum.status == "Bad" || icmpv6.checksum.status == "Bad" || _ws.expert.severity == "Error"`,
 		"_ws.col.Source", "_ws.col.Info", "_ws.expert.message") {
-		if line != "" && !strings.Contains(line, minusZero) {
+		if line != "" && !strings.Contains(line, minusZero) && !again(line) {
 			complaints = append(complaints, "frame "+line)
 		}
 	}
@@ -182,7 +185,7 @@ func wantTraffic(t testing.TB, file string) {
 			icmp++
 		}
 	})
-	if syn < 11 || rst < 1 || icmp < 4 || bulk < 200 {
+	if syn < 11 || rst < 1 || icmp < 6 || bulk < 200 {
 		t.Errorf("captured %d SYN-ACKs, %d RSTs, %d ICMP packets, %d large segments; is that all?", syn, rst, icmp, bulk)
 	}
 }

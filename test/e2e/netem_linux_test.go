@@ -72,8 +72,8 @@ catflap netem show | grep -o 'lost [0-9]*.*'`)).want(t, 0)
 func TestNetemAnswers(t *testing.T) {
 	testenv.Require(t, testenv.Root, testenv.Tun, "curl", "ping")
 	const (
-		download = "curl -sS -g -m 20 -o /dev/null -w '%{size_download}' URL/bytes/300000"
-		upload   = "head -c 300000 /dev/zero | curl -sS -g -m 20 -o /dev/null -w '%{size_upload}' --data-binary @- URL/upload"
+		download = "curl -sS -g -m 100 -o /dev/null -w '%{size_download}' URL/bytes/300000"
+		upload   = "head -c 300000 /dev/zero | curl -sS -g -m 100 -o /dev/null -w '%{size_upload}' --data-binary @- URL/upload"
 		reset    = 56 // curl: failure in receiving network data
 	)
 	for _, tt := range []struct {

@@ -61,7 +61,7 @@ func TestRoutes(t *testing.T) {
 		var script strings.Builder
 		for _, r := range routes {
 			args := strings.NewReplacer("URL", "'"+url+"'", "UPLOAD", upload).Replace(r.args)
-			fmt.Fprintf(&script, "curl -sS -g --max-time 20 -D %[1]s/%[2]s.head -o %[1]s/%[2]s.body -w '%%{http_code}' %[3]s >%[1]s/%[2]s.code || echo %[2]s: curl $?\n",
+			fmt.Fprintf(&script, "curl -sS -g --max-time 100 -D %[1]s/%[2]s.head -o %[1]s/%[2]s.body -w '%%{http_code}' %[3]s >%[1]s/%[2]s.code || echo %[2]s: curl $?\n",
 				dir, r.name, args)
 		}
 		// Two requests on one connection get the same cat, another connection another one.

@@ -29,14 +29,14 @@ func TestGibibyte(t *testing.T) {
 	everyWay(t, func(t *testing.T, driver, url string) {
 		t.Run("down", func(t *testing.T) {
 			script := fmt.Sprintf("curl -sSg '%s/bytes/%d' | sha256sum", url, gibibyte)
-			r := start(t, command{args: runArgs(bin, driver, script), limit: 3 * patience}).wait().want(t, 0)
+			r := start(t, command{args: runArgs(bin, driver, script), limit: 2 * patience}).wait().want(t, 0)
 			if got, _, _ := strings.Cut(r.stdout, " "); got != gibibyteSum() {
 				t.Errorf("SHA-256 %s, want %s; stderr: %s", got, gibibyteSum(), r.stderr)
 			}
 		})
 		t.Run("up", func(t *testing.T) {
 			script := fmt.Sprintf("curl -sSg -T - '%s/upload'", url)
-			r := start(t, command{args: runArgs(bin, driver, script), stdin: cats.NewPattern(gibibyte), limit: 3 * patience}).wait().want(t, 0)
+			r := start(t, command{args: runArgs(bin, driver, script), stdin: cats.NewPattern(gibibyte), limit: 2 * patience}).wait().want(t, 0)
 			var got uploaded
 			if err := json.Unmarshal([]byte(r.stdout), &got); err != nil {
 				t.Fatalf("%v: stdout %q, stderr %q", err, r.stdout, r.stderr)
@@ -66,9 +66,9 @@ func TestConcurrentCurls(t *testing.T) {
 		// The gate opens when all are there: reading a fifo blocks until somebody writes.
 		script := fmt.Sprintf(`mkfifo %[1]s/gate
 for i in $(seq %[2]d); do
-	{ read _ <%[1]s/gate; curl -sSg --max-time 25 -o %[1]s/$i '%[3]s/bytes/'$((%[4]d+i)) || echo curl $i: $?; } &
+	{ echo >>%[1]s/there; read _ <%[1]s/gate; curl -sSg --max-time 100 -o %[1]s/$i '%[3]s/bytes/'$((%[4]d+i)) || echo curl $i: $?; } &
 done
-sleep 0.5
+until [ "$(wc -l <%[1]s/there)" = %[2]d ]; do sleep 0.02; done
 yes >%[1]s/gate 2>/dev/null &
 wait $(jobs -p | head -n -1)
 `, dir, curls, url, least)
@@ -89,37 +89,27 @@ wait $(jobs -p | head -n -1)
 // TestDeviceRemovedUnderLoad removes the interface during a download. The process cannot go on without it, and says so.
 func TestDeviceRemovedUnderLoad(t *testing.T) {
 	testenv.Require(t, testenv.Root, testenv.Tun, "curl", "ip", "unshare")
-	const script = "curl -s -o /dev/null http://10.9.0.2/bytes/1099511627776 & sleep 0.5; date +%s%N; ip link del cat0; "
-	check := func(t *testing.T, p *process, removed time.Time) {
+	// The second field of the interface's line counts the bytes of the download.
+	const script = `curl -s -o /dev/null http://10.9.0.2/bytes/1099511627776 &
+until awk '/cat0:/ { exit !($2 > 1e6) }' /proc/net/dev; do sleep 0.02; done
+ip link del cat0; echo removed; `
+	check := func(t *testing.T, p *process) {
 		t.Helper()
 		r := p.wait().want(t, 1)
-		if took := time.Since(removed); took > time.Second {
-			t.Errorf("it took %v to end, want at most a second", took)
-		}
 		wantError(t, r.stderr, "cat0", "removed")
 	}
 	for _, driver := range []string{"offload", "water"} {
 		t.Run(driver+"/serve", func(t *testing.T) {
 			s := serve(t, catflap(t), "--driver", driver)
-			r := s.sh(script + "kill $!")
-			check(t, s.process, stamp(t, r.stdout))
+			s.sh(script+"kill $!").want(t, 0)
+			check(t, s.process)
 		})
 		t.Run(driver+"/run", func(t *testing.T) {
-			p := start(t, command{args: runArgs(catflap(t), driver, script+"exec sleep 60")})
-			waitFor(t, "the interface's removal", func() bool { return strings.HasSuffix(p.stdout.String(), "\n") })
-			check(t, p, stamp(t, p.stdout.String()))
+			p := start(t, command{args: runArgs(catflap(t), driver, script+"exec sleep 1000")})
+			waitFor(t, "the interface's removal", func() bool { return p.stdout.String() == "removed\n" })
+			check(t, p)
 		})
 	}
-}
-
-// stamp reads what date +%s%N printed.
-func stamp(t testing.TB, s string) time.Time {
-	t.Helper()
-	var ns int64
-	if _, err := fmt.Sscan(s, &ns); err != nil {
-		t.Fatalf("%q is not a time: %v", s, err)
-	}
-	return time.Unix(0, ns)
 }
 
 // TestDrain ends serve while a download runs.
@@ -143,7 +133,7 @@ func TestDrain(t *testing.T) {
 	}
 	t.Run("finishes what runs", func(t *testing.T) {
 		t.Parallel()
-		s := serve(t, catflap(t), "--drain", "20s")
+		s := serve(t, catflap(t), "--drain", "1h")
 		const size = 60_000_000 // more than what fits into buffers
 		curl, file := download(t, s, "20M", fmt.Sprint(size))
 		signal(t, s, syscall.SIGTERM)
@@ -167,13 +157,13 @@ func TestDrain(t *testing.T) {
 	t.Run("cuts what takes too long", func(t *testing.T) {
 		t.Parallel()
 		s := serve(t, catflap(t), "--drain", "300ms")
-		// After the reset curl goes on reading what its kernel has, which may be 32 MB.
-		curl, _ := download(t, s, "10M", "1000000000")
+		// It would take days. After the reset curl goes on reading what its kernel has, which may be 32 MB.
+		curl, _ := download(t, s, "10M", "1099511627776")
 		begin := time.Now()
 		signal(t, s, syscall.SIGTERM)
 		r := s.wait().want(t, 0)
-		if took := time.Since(begin); took < 300*time.Millisecond || took > 3*time.Second {
-			t.Errorf("it took %v to end, want the 300ms of --drain and little more", took)
+		if took := time.Since(begin); took < 300*time.Millisecond {
+			t.Errorf("it took %v to end, want the 300ms of --drain", took)
 		}
 		if !strings.Contains(r.stderr, "before all requests were answered") {
 			t.Errorf("it does not say that requests were cut: %s", r.stderr)
@@ -184,26 +174,18 @@ func TestDrain(t *testing.T) {
 	})
 	t.Run("a second signal ends it", func(t *testing.T) {
 		t.Parallel()
-		s := serve(t, catflap(t), "--drain", "20s")
-		download(t, s, "1M", "1000000000")
+		s := serve(t, catflap(t), "--drain", "1h")
+		download(t, s, "1M", "1099511627776")
 		signal(t, s, syscall.SIGTERM)
 		s.await("draining")
-		begin := time.Now()
 		signal(t, s, os.Interrupt)
 		s.wait().want(t, 0)
-		if took := time.Since(begin); took > 3*time.Second {
-			t.Errorf("it took %v to end after the second signal", took)
-		}
 	})
 	t.Run("nothing to drain", func(t *testing.T) {
 		t.Parallel()
-		s := serve(t, catflap(t))
+		s := serve(t, catflap(t), "--drain", "1h")
 		s.sh("curl -s http://10.9.0.2/").want(t, 0)
-		begin := time.Now()
 		signal(t, s, os.Interrupt)
 		s.wait().want(t, 0)
-		if took := time.Since(begin); took > 3*time.Second {
-			t.Errorf("it took %v to end", took)
-		}
 	})
 }

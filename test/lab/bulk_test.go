@@ -6,11 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/catflap/catflap/app/cats"
 	"github.com/catflap/catflap/stack"
 )
 
 // bulk is one transfer from a server to a client, by socket calls that do not block, made between the steps of a clock: no
-// goroutine of a program takes part, so that it is the same each time.
+// goroutine of a program takes part, so that it is the same each time. What arrives is held against what was sent.
 type bulk struct {
 	t        testing.TB
 	clock    *Clock
@@ -27,9 +28,19 @@ func errno(err error) error {
 	return err
 }
 
-// newBulk opens a connection.
+// newBulk opens a connection to the server's first address.
 func newBulk(t testing.TB, clock *Clock, server, client *Host) *bulk {
 	t.Helper()
+	return newBulkTo(t, clock, server, client, server.Addr())
+}
+
+// newBulkTo opens a connection to an address of the server.
+func newBulkTo(t testing.TB, clock *Clock, server, client *Host, addr netip.Addr) *bulk {
+	t.Helper()
+	family := stack.AF_INET
+	if addr.Is6() {
+		family = stack.AF_INET6
+	}
 	b := &bulk{t: t, clock: clock, from: server.Stack().Sys(), to: client.Stack().Sys(), buf: make([]byte, 64<<10)}
 	check := func(err error) {
 		t.Helper()
@@ -37,12 +48,12 @@ func newBulk(t testing.TB, clock *Clock, server, client *Host) *bulk {
 			t.Fatal(err)
 		}
 	}
-	fd, err := b.from.Socket(stack.AF_INET, stack.SOCK_STREAM|stack.SOCK_NONBLOCK, 0)
+	fd, err := b.from.Socket(family, stack.SOCK_STREAM|stack.SOCK_NONBLOCK, 0)
 	check(err)
-	at := netip.AddrPortFrom(server.Addr(), 5001)
+	at := netip.AddrPortFrom(addr, 5001)
 	check(b.from.Bind(fd, at))
 	check(b.from.Listen(fd, 1))
-	b.in, err = b.to.Socket(stack.AF_INET, stack.SOCK_STREAM|stack.SOCK_NONBLOCK, 0)
+	b.in, err = b.to.Socket(family, stack.SOCK_STREAM|stack.SOCK_NONBLOCK, 0)
 	check(err)
 	check(b.to.Connect(b.in, at))
 	for b.out = -1; b.out < 0; {
@@ -58,9 +69,11 @@ func newBulk(t testing.TB, clock *Clock, server, client *Host) *bulk {
 // run moves up to size bytes, until the clock shows end. It returns how many arrived, and when the last did.
 func (b *bulk) run(size int, end time.Duration) (got int, at time.Duration) {
 	b.t.Helper()
+	data := cats.NewPattern(int64(size))
 	for sent := 0; got < size; {
 		for sent < size {
-			n, err := b.from.Write(b.out, b.buf[:min(len(b.buf), size-sent)])
+			m, _ := data.ReadAt(b.buf, int64(sent)) // fewer than the buffer holds at the end
+			n, err := b.from.Write(b.out, b.buf[:m])
 			if errno(err) != nil {
 				b.t.Fatalf("write after %d bytes: %v", sent, err)
 			}
@@ -76,6 +89,9 @@ func (b *bulk) run(size int, end time.Duration) (got int, at time.Duration) {
 			}
 			if err != nil {
 				break
+			}
+			if i := cats.CheckPattern(b.buf[:n], int64(got)); i >= 0 {
+				b.t.Fatalf("byte %d arrived as another than was sent", got+i)
 			}
 			got += n
 			at = b.clock.Elapsed()

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/catflap/catflap/internal/ring"
 	pcapng "github.com/catflap/catflap/tun/capture"
 )
 
@@ -16,9 +17,8 @@ type capture struct {
 	link, node string
 
 	mu      sync.Mutex
-	packets []captured // guarded by mu, as are the fields below
-	bytes   int        // in packets
-	dropped uint64
+	packets ring.Queue[*captured] // guarded by mu, as is bytes
+	bytes   int                   // in packets
 }
 
 // captured is a packet as it passed.
@@ -34,13 +34,10 @@ func newCapture(link, node string) *capture { return &capture{link: link, node: 
 func (c *capture) add(at time.Time, out bool, data []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.packets = append(c.packets, captured{at: at, out: out, data: slices.Clone(data)})
+	c.packets.Push(&captured{at: at, out: out, data: slices.Clone(data)})
 	c.bytes += len(data)
 	for c.bytes > maxCapture {
-		c.bytes -= len(c.packets[0].data)
-		c.packets[0] = captured{}
-		c.packets = c.packets[1:]
-		c.dropped++
+		c.bytes -= len(c.packets.Pop().data)
 	}
 }
 
@@ -52,8 +49,8 @@ const maxBack = 64
 func (c *capture) comment(data []byte, text string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for i := len(c.packets) - 1; i >= max(0, len(c.packets)-maxBack); i-- {
-		if p := &c.packets[i]; p.out && bytes.Equal(p.data, data) {
+	for n, i := c.packets.Next(), 0; n > c.packets.First() && i < maxBack; n, i = n-1, i+1 {
+		if p := c.packets.At(n - 1); p.out && bytes.Equal(p.data, data) {
 			p.comments = append(p.comments, text)
 			return
 		}
@@ -67,7 +64,8 @@ func (c *capture) write(w io.Writer) error {
 	defer c.mu.Unlock()
 	ng := pcapng.NewWriter(w, pcapng.Config{Application: "catflap lab"})
 	id, err := ng.AddInterface(pcapng.Interface{Name: c.link, Description: fmt.Sprintf("the link %s at %s", c.link, c.node)})
-	for i, p := range c.packets {
+	lost := c.packets.First()
+	for p := range c.packets.All() {
 		if err != nil {
 			return err
 		}
@@ -75,9 +73,7 @@ func (c *capture) write(w io.Writer) error {
 		if p.out {
 			out.Direction = pcapng.Out
 		}
-		if i == 0 {
-			out.Lost = c.dropped
-		}
+		out.Lost, lost = lost, 0 // the first packet tells it
 		err = ng.WritePacket(out)
 	}
 	if e := ng.Close(); err == nil {

@@ -1,13 +1,15 @@
 package lab
 
 import (
-	"container/heap"
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+
+	"github.com/catflap/catflap/internal/virtual"
 )
 
 // Clock is virtual time: it stands still except in Run, Advance and Step, and an hour of silence costs it nothing. Given to
@@ -22,19 +24,14 @@ import (
 // do not fire, and a time.Sleep in it lets virtual time run on. That holds for the timeouts of net/http, which are package
 // time's; a request's deadline is set with WithTimeout instead.
 type Clock struct {
+	time     virtual.Clock // moved by who has taken the Clock: see take
 	released chan struct{} // closed when the lab ends: nobody sleeps any more
+	stuck    func(why string)
 
 	mu      sync.Mutex
-	now     time.Duration // since epoch; guarded by mu, as are the fields below
-	timers  timerHeap
-	count   uint64 // timers set so far
-	driven  bool   // Run, Advance or Step is under way
-	stopped bool   // released is closed
-	stuck   func(why string)
+	driven  bool // Run, Advance or Step is under way; guarded by mu, as is stopped
+	stopped bool // released is closed
 }
-
-// epoch is when a Clock starts. It is not the zero time, which netstack takes for "never".
-var epoch = time.Unix(1_000_000_000, 0)
 
 // Limits of a Clock, beyond which something is wrong with the test or with what it tests.
 const (
@@ -56,27 +53,16 @@ func NewClock() *Clock {
 }
 
 // Now implements tcpip.Clock.
-func (c *Clock) Now() time.Time { return epoch.Add(c.Elapsed()) }
+func (c *Clock) Now() time.Time { return c.time.Now() }
 
 // NowMonotonic implements tcpip.Clock.
-func (c *Clock) NowMonotonic() tcpip.MonotonicTime {
-	// Not from zero: a time stamp of zero means "none" in places.
-	return tcpip.MonotonicTime{}.Add(time.Hour + c.Elapsed())
-}
+func (c *Clock) NowMonotonic() tcpip.MonotonicTime { return c.time.NowMonotonic() }
 
 // Elapsed is the virtual time since the clock was made.
-func (c *Clock) Elapsed() time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
+func (c *Clock) Elapsed() time.Duration { return c.time.Elapsed() }
 
 // AfterFunc implements tcpip.Clock. f runs when the clock gets there, even if d is zero, and must not block.
-func (c *Clock) AfterFunc(d time.Duration, f func()) tcpip.Timer {
-	t := &timer{clock: c, f: f, index: -1}
-	t.Reset(d)
-	return t
-}
+func (c *Clock) AfterFunc(d time.Duration, f func()) tcpip.Timer { return c.time.AfterFunc(d, f) }
 
 // After is time.After in virtual time.
 func (c *Clock) After(d time.Duration) <-chan time.Time {
@@ -132,15 +118,16 @@ func (c *Clock) drive(done <-chan struct{}) {
 			return
 		default:
 		}
-		switch at, fired := c.fire(end); {
-		case fired:
+		if c.time.Fire(end) {
 			idle = time.Time{}
-			if atOnce.more(at) {
+			if at := c.Elapsed(); atOnce.more(at) {
 				c.stuck(fmt.Sprintf("%d timers have fired at %s, and there are more", maxTimersAtOnce, at))
 				return
 			}
 			continue
-		case at > end:
+		}
+		switch next, ok := c.time.Next(); {
+		case ok && next > end:
 			c.stuck(fmt.Sprintf("Run has taken more than %s of virtual time", maxRun))
 			return
 		case idle.IsZero():
@@ -171,18 +158,15 @@ func (c *Clock) Advance(d time.Duration) {
 			c.stuck(fmt.Sprintf("virtual time stands still at %s: for %s of real time some goroutine was always running", c.Elapsed(), maxBusy))
 			return
 		}
-		at, fired := c.fire(until)
-		if !fired {
+		if !c.time.Fire(until) {
 			break
 		}
-		if atOnce.more(at) {
+		if at := c.Elapsed(); atOnce.more(at) {
 			c.stuck(fmt.Sprintf("%d timers have fired at %s, and there are more", maxTimersAtOnce, at))
 			return
 		}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = max(c.now, until)
+	c.time.Set(until)
 }
 
 // Step waits until no goroutine can run, moves the clock to the next timer, fires this one, and waits again. It reports false
@@ -194,7 +178,7 @@ func (c *Clock) Step() bool {
 	}
 	defer c.give()
 	waitQuiet(nil)
-	_, fired := c.fire(1<<63 - 1)
+	fired := c.time.Fire(math.MaxInt64)
 	if fired {
 		waitQuiet(nil)
 	}
@@ -226,25 +210,6 @@ func (c *Clock) release() {
 		c.stopped = true
 		close(c.released)
 	}
-}
-
-// fire moves the clock to the next timer and runs it, unless that is after until. It returns when the next timer is, or was;
-// the present if there is none.
-func (c *Clock) fire(until time.Duration) (at time.Duration, fired bool) {
-	c.mu.Lock()
-	if len(c.timers) == 0 || c.timers[0].when > until {
-		defer c.mu.Unlock()
-		if len(c.timers) == 0 {
-			return c.now, false
-		}
-		return c.timers[0].when, false
-	}
-	t := heap.Pop(&c.timers).(*timer)
-	c.now = max(c.now, t.when)
-	at = c.now
-	c.mu.Unlock()
-	t.f()
-	return at, true
 }
 
 // burst counts timers of one instant.
@@ -300,71 +265,4 @@ func (t *timeout) Err() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.err
-}
-
-// timer is a tcpip.Timer.
-type timer struct {
-	clock *Clock
-	f     func()
-
-	when  time.Duration // guarded by clock.mu, as are the fields below
-	order uint64        // position among timers of one instant
-	index int           // in the heap; -1 when it is not set
-}
-
-// Stop implements tcpip.Timer.
-func (t *timer) Stop() bool {
-	c := t.clock
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if t.index < 0 {
-		return false
-	}
-	heap.Remove(&c.timers, t.index)
-	return true
-}
-
-// Reset implements tcpip.Timer.
-func (t *timer) Reset(d time.Duration) {
-	c := t.clock
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if t.index >= 0 {
-		heap.Remove(&c.timers, t.index)
-	}
-	c.count++
-	t.when, t.order = c.now+max(d, 0), c.count
-	heap.Push(&c.timers, t)
-}
-
-// timerHeap is a heap.Interface: the earliest timer is on top.
-type timerHeap []*timer
-
-func (h timerHeap) Len() int { return len(h) }
-
-func (h timerHeap) Less(i, j int) bool {
-	if h[i].when != h[j].when {
-		return h[i].when < h[j].when
-	}
-	return h[i].order < h[j].order
-}
-
-func (h timerHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-
-func (h *timerHeap) Push(x any) {
-	t := x.(*timer)
-	t.index = len(*h)
-	*h = append(*h, t)
-}
-
-func (h *timerHeap) Pop() any {
-	old := *h
-	t := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	t.index = -1
-	return t
 }

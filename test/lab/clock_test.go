@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/catflap/catflap/internal/virtual"
 )
 
 func TestClock(t *testing.T) {
@@ -35,7 +37,7 @@ func TestClock(t *testing.T) {
 	if !slices.Equal(fired, want) {
 		t.Errorf("fired %q, want %q", fired, want)
 	}
-	if c.Elapsed() != 5*time.Second || c.Now() != epoch.Add(5*time.Second) {
+	if c.Elapsed() != 5*time.Second || c.Now() != virtual.Epoch.Add(5*time.Second) {
 		t.Errorf("the clock stands at %s, %s", c.Elapsed(), c.Now())
 	}
 	if c.Step() {

@@ -46,7 +46,7 @@ func tell(t *testing.T, seed uint64) story {
 			s.lost += st.In.Lost + st.Out.Lost + st.In.Faulted + st.Out.Faulted
 		}
 		for _, c := range l.record.captures {
-			for _, p := range c.packets {
+			for p := range c.packets.All() {
 				s.packets += fmt.Sprintf("%s@%s %s %v %x %q\n", c.link, c.node, p.at, p.out, p.data, p.comments)
 			}
 		}

@@ -175,7 +175,7 @@ func TestReach(t *testing.T) {
 						continue
 					}
 					for _, network := range []string{"tcp4", "tcp6"} {
-						ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+						ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 						conn, err := from.DialContext(ctx, network, to.Name()+":80")
 						cancel()
 						if err != nil {
@@ -220,7 +220,7 @@ func TestRouter(t *testing.T) {
 	ttl, largest := map[byte]bool{}, 0
 	told := false
 	for _, c := range l.record.captures {
-		for _, p := range c.packets {
+		for p := range c.packets.All() {
 			if c.link+"@"+c.node == "s-server@server" && !p.out {
 				ttl[p.data[8]], largest = true, max(largest, len(p.data))
 			}
@@ -466,7 +466,9 @@ func TestCloseUnderLoad(t *testing.T) {
 			if o.Clock != nil {
 				o.Clock.Advance(100 * time.Millisecond)
 			} else {
-				time.Sleep(100 * time.Millisecond)
+				for end := time.Now().Add(time.Minute); link.Stats().In.Packets == 0 && time.Now().Before(end); {
+					time.Sleep(time.Millisecond)
+				}
 			}
 			if link.Stats().In.Packets == 0 {
 				t.Error("there was no load")

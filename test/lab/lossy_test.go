@@ -11,12 +11,12 @@ import (
 func TestLossyLink(t *testing.T) {
 	const size, limit = 1 << 20, 5 * time.Minute
 	for seed := range uint64(5) {
-		for _, rate := range []string{"", " rate 1gbit"} {
-			t.Run(fmt.Sprintf("seed=%d%s", seed+1, rate), func(t *testing.T) {
+		for _, path := range []string{"delay 1500us", "delay 1500us rate 1gbit", "delay 10ms"} {
+			t.Run(fmt.Sprintf("seed=%d %s", seed+1, path), func(t *testing.T) {
 				clock := NewClock()
 				l := New(t, Options{Clock: clock, Seed: seed + 1, NoRecord: true})
 				client, server := l.Host("client"), l.Host("server")
-				l.Link(client, server, Netem("delay 1500us loss 20%"+rate))
+				l.Link(client, server, Netem(path+" loss 20%"))
 				b := newBulk(t, clock, server, client)
 				start := clock.Elapsed()
 				got, at := b.run(size, start+limit)

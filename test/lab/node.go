@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 
+	"github.com/catflap/catflap/internal/random"
 	"github.com/catflap/catflap/stack"
 )
 
@@ -91,7 +92,7 @@ type stackNode struct {
 func (l *Lab) newStackNode(name string, tcp stack.TCPConfig, fwd bool) (*stackNode, error) {
 	n := &stackNode{lab: l, name: name, fwd: fwd}
 	s, err := stack.New(stack.Config{
-		TCP: tcp, Forwarding: fwd, Clock: l.clock, Rand: newSeeded(derive(l.seed, "node", name)), Logger: l.opts.Logger,
+		TCP: tcp, Forwarding: fwd, Clock: l.clock, Rand: random.NewBytes(derive(l.seed, "node", name)), Logger: l.opts.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -125,7 +126,7 @@ func (n *stackNode) setRoutes(to []route, _ []forward) error {
 	}
 	for _, r := range n.routes {
 		if !slices.Contains(routes, r) {
-			if err := n.stack.DelRoute(r); err != nil {
+			if err := n.stack.DelRoute(r.Match()); err != nil {
 				return fmt.Errorf("%s: remove route %s: %w", n.name, r, err)
 			}
 		}

@@ -7,9 +7,10 @@ import (
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/link/nested"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/catflap/catflap/internal/link"
 )
 
 // maxPortBytes bounds what may wait at a port for its node to take it; more is lost, and the timeline says so. It is four
@@ -170,90 +171,25 @@ func (p *port) Close() {
 // cable is one end of a cable: what is written to it comes out at the other. It carries bare IP packets, each with its
 // checksums, which the receiving stack verifies.
 type cable struct {
+	link.End
 	peer *cable
-
-	mu         sync.Mutex
-	mtu        uint32 // guarded by mu, as are the fields below
-	dispatcher netstack.NetworkDispatcher
-	onClose    func()
 }
 
 func newCable(mtu int) (a, b *cable) {
-	a, b = &cable{mtu: uint32(mtu)}, &cable{mtu: uint32(mtu)}
+	a, b = &cable{}, &cable{}
 	a.peer, b.peer = b, a
+	a.SetMTU(uint32(mtu))
+	b.SetMTU(uint32(mtu))
 	return a, b
 }
 
 // WritePackets implements stack.LinkWriter.
 func (c *cable) WritePackets(pkts netstack.PacketBufferList) (int, tcpip.Error) {
-	c.peer.mu.Lock()
-	d := c.peer.dispatcher
-	c.peer.mu.Unlock()
-	if d == nil {
-		return pkts.Len(), nil // nobody is there
-	}
 	for _, pkt := range slices.Clone(pkts.AsSlice()) {
 		out := netstack.NewPacketBuffer(netstack.PacketBufferOptions{Payload: pkt.ToBuffer()})
 		out.NetworkProtocolNumber = pkt.NetworkProtocolNumber
-		d.DeliverNetworkPacket(pkt.NetworkProtocolNumber, out)
+		c.peer.Deliver(pkt.NetworkProtocolNumber, out)
 		out.DecRef()
 	}
 	return pkts.Len(), nil
 }
-
-// Attach implements stack.LinkEndpoint.
-func (c *cable) Attach(d netstack.NetworkDispatcher) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.dispatcher = d
-}
-
-// IsAttached implements stack.LinkEndpoint.
-func (c *cable) IsAttached() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.dispatcher != nil
-}
-
-// Close implements stack.LinkEndpoint.
-func (c *cable) Close() {
-	c.mu.Lock()
-	f := c.onClose
-	c.dispatcher, c.onClose = nil, nil
-	c.mu.Unlock()
-	if f != nil {
-		f()
-	}
-}
-
-// SetOnCloseAction implements stack.LinkEndpoint.
-func (c *cable) SetOnCloseAction(f func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.onClose = f
-}
-
-// MTU implements stack.LinkEndpoint.
-func (c *cable) MTU() uint32 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.mtu
-}
-
-// SetMTU implements stack.LinkEndpoint.
-func (c *cable) SetMTU(mtu uint32) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.mtu = mtu
-}
-
-// The rest of stack.LinkEndpoint: a link without addresses, headers, offloads or workers.
-
-func (*cable) MaxHeaderLength() uint16                         { return 0 }
-func (*cable) LinkAddress() tcpip.LinkAddress                  { return "" }
-func (*cable) SetLinkAddress(tcpip.LinkAddress)                {}
-func (*cable) Capabilities() netstack.LinkEndpointCapabilities { return 0 }
-func (*cable) Wait()                                           {}
-func (*cable) ARPHardwareType() header.ARPHardwareType         { return header.ARPHardwareNone }
-func (*cable) AddHeader(*netstack.PacketBuffer)                {}
-func (*cable) ParseHeader(*netstack.PacketBuffer) bool         { return true }

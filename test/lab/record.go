@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -10,7 +11,9 @@ import (
 	"time"
 
 	"github.com/catflap/catflap/internal/packet"
+	"github.com/catflap/catflap/internal/ring"
 	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/stack/strace"
 	"github.com/catflap/catflap/tun/impair"
 )
 
@@ -34,7 +37,7 @@ type recorder struct {
 	followers sync.WaitGroup // one for each stack
 
 	mu       sync.Mutex
-	entries  ring[entry] // guarded by mu, as are the fields below
+	entries  ring.Queue[entry] // guarded by mu, as are the fields below
 	captures []*capture
 	subs     []subscription
 }
@@ -55,7 +58,7 @@ type entry struct {
 }
 
 func newRecorder(l *Lab) *recorder {
-	r := &recorder{lab: l, entries: ring[entry]{limit: maxTimeline}}
+	r := &recorder{lab: l}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
@@ -101,7 +104,10 @@ func mechanical(c *stack.CallEvent) bool {
 func (r *recorder) add(e entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.entries.add(e)
+	r.entries.Push(e)
+	if r.entries.Len() > maxTimeline {
+		r.entries.Pop()
+	}
 }
 
 // note keeps a remark.
@@ -176,8 +182,8 @@ func (r *recorder) fault(l *Link, f impair.Fault, data []byte) {
 // lines writes the timeline in the order of time, and says what it lacks.
 func (r *recorder) lines() (lines, lacks []string) {
 	r.mu.Lock()
-	entries := slices.Clone(r.entries.list())
-	if n := r.entries.dropped; n > 0 {
+	entries := slices.Collect(r.entries.All())
+	if n := r.entries.First(); n > 0 {
 		lacks = append(lacks, fmt.Sprintf("the first %d entries of the timeline were not kept: it has the last %d", n, maxTimeline))
 	}
 	subs := slices.Clone(r.subs)
@@ -216,12 +222,20 @@ func (e entry) describe(tracker *packet.Tracker) []string {
 	case e.event.Packet != nil:
 		return describePacket(tracker, e.event.Packet)
 	case e.event.Call != nil:
-		return []string{"call   " + e.event.Call.String()}
+		return []string{"call   " + strace.Format(e.event.Call, strace.DefaultSize)}
 	case e.event.State != nil:
 		s := e.event.State
-		return []string{fmt.Sprintf("state  %s > %s  %s -> %s", s.Local, s.Remote, s.From, s.To)}
+		return []string{fmt.Sprintf("state  %s > %s  %s -> %s", end(s.Local), end(s.Remote), s.From, s.To)}
 	}
 	return nil
+}
+
+// end names an end of a connection, and the other end of what has none, such as a listener.
+func end(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return "*:*"
+	}
+	return a.String()
 }
 
 func describePacket(tracker *packet.Tracker, p *stack.PacketEvent) []string {
@@ -301,27 +315,4 @@ func (r *recorder) settle() {
 			return
 		}
 	}
-}
-
-// ring keeps the newest of what is added to it.
-type ring[T any] struct {
-	limit   int
-	dropped int // how many have made room
-	items   []T
-	first   int // the oldest
-}
-
-func (r *ring[T]) add(x T) {
-	if len(r.items) < r.limit {
-		r.items = append(r.items, x)
-		return
-	}
-	r.items[r.first] = x
-	r.first = (r.first + 1) % r.limit
-	r.dropped++
-}
-
-// list returns what is kept, the oldest first.
-func (r *ring[T]) list() []T {
-	return append(slices.Clone(r.items[r.first:]), r.items[:r.first]...)
 }

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
-	"sync"
 )
 
 // SeedEnv is the environment variable from which a Lab without a seed takes it: a decimal number other than 0.
@@ -37,21 +36,6 @@ func derive(seed uint64, kind, name string) [32]byte {
 	binary.Write(h, binary.BigEndian, seed)
 	io.WriteString(h, kind+"\x00"+name)
 	return [32]byte(h.Sum(nil))
-}
-
-// seeded is an endless stream of random bytes, the same for the same seed, for several goroutines.
-type seeded struct {
-	mu  sync.Mutex
-	src *rand.ChaCha8 // guarded by mu
-}
-
-func newSeeded(seed [32]byte) *seeded { return &seeded{src: rand.NewChaCha8(seed)} }
-
-// Read implements io.Reader.
-func (s *seeded) Read(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.src.Read(b)
 }
 
 // seed64 is a seed for what takes no longer one. It is not 0, which means none.

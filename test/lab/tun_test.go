@@ -31,7 +31,7 @@ func TestTUN(t *testing.T) {
 	if url != "http://10.9.1.2" {
 		t.Errorf("URL %s", url)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for _, args := range [][]string{
 		{"curl", "-sS", url},
@@ -48,7 +48,7 @@ func TestTUN(t *testing.T) {
 	if s := link.Stats(); s.In.Delayed == 0 || s.Out.Delayed == 0 {
 		t.Errorf("stats: %+v", s)
 	}
-	if _, err := kernel.Run(ctx, "curl", "-sS", "--max-time", "5", "http://10.9.1.2:81"); err == nil || !strings.Contains(err.Error(), "exit status 7") {
+	if _, err := kernel.Run(ctx, "curl", "-sS", "--max-time", "60", "http://10.9.1.2:81"); err == nil || !strings.Contains(err.Error(), "exit status 7") {
 		t.Errorf("curl to a port that is closed: %v, want exit status 7", err)
 	}
 

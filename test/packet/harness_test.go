@@ -7,11 +7,9 @@ package packet
 import (
 	"errors"
 	"io"
-	"math/rand/v2"
 	"net/netip"
 	"os"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,6 +22,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/link/nested"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/catflap/catflap/internal/random"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/test/drill"
 )
@@ -78,7 +77,7 @@ func newHost(t *testing.T, fam family, cfg stack.Config) *host {
 		Name: "cat0", Endpoint: newDecoder(t, w.Endpoint()),
 		Addrs: []netip.Prefix{netip.PrefixFrom(fam.local, bits), netip.PrefixFrom(fam.second, bits)},
 	}}
-	cfg.Clock, cfg.Rand = w.Clock(), &repeatable{src: rand.NewChaCha8([32]byte{})}
+	cfg.Clock, cfg.Rand = w.Clock(), random.NewBytes([32]byte{})
 	s, err := stack.New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -88,18 +87,6 @@ func newHost(t *testing.T, fam family, cfg stack.Config) *host {
 	w.Settle()
 	h := drill.NewHost(t, w, drill.HostConfig{Local: netip.AddrPortFrom(fam.local, 80), Remote: fam.remote})
 	return &host{Host: h, family: fam, t: t, w: w, s: s, y: s.Sys()}
-}
-
-// repeatable gives the same numbers in each run, to several goroutines.
-type repeatable struct {
-	mu  sync.Mutex
-	src *rand.ChaCha8
-}
-
-func (r *repeatable) Read(b []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.src.Read(b)
 }
 
 // decoder is a link endpoint that has gopacket decode each packet on its way out.

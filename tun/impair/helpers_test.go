@@ -1,152 +1,17 @@
 package impair
 
 import (
-	"context"
-	"crypto/sha256"
 	"encoding/binary"
-	"errors"
-	"fmt"
-	"io"
-	"net"
-	"net/netip"
-	"os"
 	"sync"
 	"testing"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/faketime"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
-
-	"github.com/catflap/catflap/tun"
 )
-
-const nicID = 1
-
-var (
-	clientAddrs = []string{"10.9.0.1/24", "fd00:9::1/64"}
-	serverAddrs = []string{"10.9.0.2/24", "fd00:9::2/64"}
-)
-
-// fastClock runs faster than the system's, by speed: on a lossy link TCP spends its time in retransmission
-// timeouts, and netstack's estimate of the round-trip time, and so its timeouts, grow with each.
-type fastClock struct{ start time.Time }
-
-const speed = 20
-
-func newFastClock() fastClock { return fastClock{time.Now()} }
-
-func (c fastClock) Now() time.Time { return c.start.Add(time.Since(c.start) * speed) }
-
-func (c fastClock) NowMonotonic() tcpip.MonotonicTime {
-	return tcpip.MonotonicTime{}.Add(time.Since(c.start) * speed)
-}
-
-func (c fastClock) AfterFunc(d time.Duration, f func()) tcpip.Timer {
-	return fastTimer{time.AfterFunc(d/speed, f)}
-}
-
-type fastTimer struct{ *time.Timer }
-
-func (t fastTimer) Reset(d time.Duration) { t.Timer.Reset(d / speed) }
-
-// newStack is a netstack with one NIC on ep.
-func newStack(t testing.TB, clock tcpip.Clock, ep stack.LinkEndpoint, addrs ...string) *stack.Stack {
-	t.Helper()
-	s := stack.New(stack.Options{
-		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
-		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
-		Clock:              clock,
-	})
-	sack := tcpip.TCPSACKEnabled(true)
-	s.SetTransportProtocolOption(tcp.ProtocolNumber, &sack)
-	if err := s.CreateNIC(nicID, ep); err != nil {
-		t.Fatalf("CreateNIC: %v", err)
-	}
-	for _, a := range addrs {
-		prefix := netip.MustParsePrefix(a)
-		pa := tcpip.ProtocolAddress{
-			Protocol:          header.IPv4ProtocolNumber,
-			AddressWithPrefix: tcpip.AddressWithPrefix{Address: tcpip.AddrFromSlice(prefix.Addr().AsSlice()), PrefixLen: prefix.Bits()},
-		}
-		if prefix.Addr().Is6() {
-			pa.Protocol = header.IPv6ProtocolNumber
-		}
-		if err := s.AddProtocolAddress(nicID, pa, stack.AddressProperties{}); err != nil {
-			t.Fatalf("AddProtocolAddress %s: %v", a, err)
-		}
-	}
-	s.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nicID}, {Destination: header.IPv6EmptySubnet, NIC: nicID}})
-	return s
-}
-
-// network is a client's and a server's stack with a Link at the server.
-type network struct {
-	client, server *stack.Stack
-	link           *Link
-}
-
-// newNetwork serves uploads and downloads on port 80 of the server until the test ends.
-func newNetwork(t testing.TB, cfg Config) *network {
-	t.Helper()
-	a, b := tun.Pipe(1500)
-	if cfg.Clock == nil {
-		cfg.Clock = newFastClock()
-	}
-	n := &network{link: New(b, cfg)}
-	n.client, n.server = newStack(t, cfg.Clock, a, clientAddrs...), newStack(t, cfg.Clock, n.link, serverAddrs...)
-	var conns sync.WaitGroup
-	l, err := gonet.ListenTCP(n.server, tcpip.FullAddress{NIC: nicID, Port: 80}, header.IPv6ProtocolNumber) // IPv4 too
-	if err != nil {
-		t.Fatal(err)
-	}
-	conns.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			conns.Go(func() {
-				defer c.Close()
-				serveTransfer(c)
-			})
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		n.client.Close()
-		n.server.Close()
-		conns.Wait()
-		a.Close()
-		n.client.Wait()
-		n.server.Wait()
-	})
-	return n
-}
-
-// serveTransfer answers one request: 'd' or 'u' and a number of bytes.
-func serveTransfer(c net.Conn) {
-	var request [9]byte
-	if _, err := io.ReadFull(c, request[:]); err != nil {
-		return
-	}
-	n := int64(binary.BigEndian.Uint64(request[1:]))
-	if request[0] == 'd' {
-		io.CopyBuffer(struct{ io.Writer }{c}, io.LimitReader(&pattern{}, n), make([]byte, 64<<10))
-		return
-	}
-	h := sha256.New()
-	io.CopyBuffer(h, io.LimitReader(c, n), make([]byte, 64<<10))
-	c.Write(h.Sum(nil))
-}
 
 func clientAddr(v6 bool) tcpip.Address {
 	if v6 {
@@ -160,57 +25,6 @@ func serverAddr(v6 bool) tcpip.Address {
 		return tcpip.AddrFrom16([16]byte{0: 0xfd, 3: 9, 15: 2})
 	}
 	return tcpip.AddrFrom4([4]byte{10, 9, 0, 2})
-}
-
-func (n *network) dial(ctx context.Context, v6 bool) (net.Conn, error) {
-	proto := header.IPv4ProtocolNumber
-	if v6 {
-		proto = header.IPv6ProtocolNumber
-	}
-	return gonet.DialContextTCP(ctx, n.client, tcpip.FullAddress{Addr: serverAddr(v6), Port: 80}, proto)
-}
-
-// errWrongBytes is the one error that TCP must never give a reason for.
-var errWrongBytes = errors.New("other bytes arrived than were sent")
-
-// transfer moves bytes down or up on a connection of its own, and fails unless they arrive as they were sent.
-func (n *network) transfer(ctx context.Context, v6, up bool, size int64) error {
-	c, err := n.dial(ctx, v6)
-	if err != nil {
-		return fmt.Errorf("dial: %w", err)
-	}
-	defer c.Close()
-	if d, ok := ctx.Deadline(); ok {
-		c.SetDeadline(d)
-	}
-	verb := byte('d')
-	if up {
-		verb = 'u'
-	}
-	if _, err := c.Write(binary.BigEndian.AppendUint64([]byte{verb}, uint64(size))); err != nil {
-		return err
-	}
-	got := make([]byte, sha256.Size)
-	if up {
-		if _, err := io.CopyBuffer(struct{ io.Writer }{c}, io.LimitReader(&pattern{}, size), make([]byte, 64<<10)); err != nil {
-			return err
-		}
-		if _, err := io.ReadFull(c, got); err != nil {
-			return err
-		}
-	} else {
-		h := sha256.New()
-		if m, err := io.CopyN(h, c, size); err != nil {
-			return fmt.Errorf("after %d of %d bytes: %w", m, size, err)
-		}
-		h.Sum(got[:0])
-	}
-	h := sha256.New()
-	io.CopyN(h, &pattern{}, size)
-	if want := h.Sum(nil); string(got) != string(want) {
-		return fmt.Errorf("SHA-256 %x, want %x: %w", got, want, errWrongBytes)
-	}
-	return nil
 }
 
 // pattern reads as bytes that do not repeat for a while.
@@ -352,6 +166,3 @@ func serial(t testing.TB, b []byte) uint32 {
 	}
 	return binary.BigEndian.Uint32(b[28:])
 }
-
-// longTests reports whether tests that take minutes are asked for.
-func longTests() bool { return os.Getenv("CATFLAP_LONG") != "" }

@@ -3,6 +3,8 @@ package impair
 import (
 	"math"
 	"math/rand/v2"
+
+	"github.com/catflap/catflap/internal/random"
 )
 
 // A cause is something with a random sequence of its own.
@@ -22,20 +24,11 @@ const (
 // newStream is the sequence of one cause in one direction: of the packets that come, or of the copies that
 // duplication makes of them.
 func newStream(seed uint64, dir Direction, copies bool, c cause) *rand.PCG {
-	id := uint64(dir)<<16 | uint64(c)
+	stream := uint64(dir)<<16 | uint64(c)
 	if copies {
-		id |= 1 << 32
+		stream |= 1 << 32
 	}
-	// PCGs whose states are close start out alike, so neighbouring seeds are taken apart first.
-	return rand.NewPCG(mix(seed), mix(seed^mix(id)))
-}
-
-// mix is the finalizer of SplitMix64: it scatters its argument over all 64 bits.
-func mix(x uint64) uint64 {
-	x += 0x9e3779b97f4a7c15
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
+	return random.NewStream(seed, stream)
 }
 
 // uniform is a sequence of 32-bit numbers, each as likely as any other.
