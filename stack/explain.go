@@ -14,7 +14,7 @@ import (
 func (l *SocketLookup) Short() string {
 	var parts []string
 	for _, t := range l.Tries {
-		if t.Step == StepSteering && t.Candidate == "" {
+		if (t.Step == StepSteering || t.Step == StepForwarder) && t.Candidate == "" {
 			continue // there is no rule to speak of
 		}
 		s := l.shortName(t) + " " + route.Mark(t.Match)
@@ -35,6 +35,8 @@ func (l *SocketLookup) shortName(t SocketTry) string {
 		return StepExact
 	case StepSteering:
 		return "steering " + t.Candidate
+	case StepForwarder:
+		return "forwarder " + t.Candidate
 	}
 	return l.stepName("listener") + " " + t.Candidate
 }

@@ -1,6 +1,8 @@
 package stack
 
 import (
+	"net/netip"
+
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
@@ -14,7 +16,13 @@ import (
 // after reassembly and checksum verification.
 func (s *Stack) handleICMPv4(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
 	h := header.ICMPv4(pkt.TransportHeader().Slice())
-	if len(h) < header.ICMPv4MinimumSize || h.Type() != header.ICMPv4Echo || !pkt.NetworkPacketInfo.LocalAddressTemporary {
+	if len(h) < header.ICMPv4MinimumSize || h.Type() != header.ICMPv4Echo {
+		return false
+	}
+	if s.forwardEcho(id, pkt, h.Ident(), h.Sequence()) {
+		return true
+	}
+	if !pkt.NetworkPacketInfo.LocalAddressTemporary {
 		return false
 	}
 	if !s.ns.AllowICMPMessage() {
@@ -59,34 +67,36 @@ func (s *Stack) sendUnreachable(l *link, proto tcpip.NetworkProtocolNumber, pkt 
 	if !ok || !deservesError(proto, quote, size) || !s.ns.AllowICMPMessage() {
 		return
 	}
-	r, err := s.ns.FindRoute(l.id, tcpip.Address{}, toTCPIP(src), proto, false)
+	v4, v6 := header.ICMPv4HostUnreachable, header.ICMPv6NetworkUnreachable
+	if t == Prohibit {
+		v4, v6 = header.ICMPv4AdminProhibited, header.ICMPv6Prohibited
+	}
+	s.writeUnreachable(l.id, proto, src, v4, v6, quote)
+}
+
+// writeUnreachable sends ICMP "destination unreachable" with the code of its family to
+// src, about the packet that begins with quote, unless there are too many.
+func (s *Stack) writeUnreachable(nic tcpip.NICID, proto tcpip.NetworkProtocolNumber, src netip.Addr, v4 header.ICMPv4Code, v6 header.ICMPv6Code, quote []byte) {
+	r, err := s.ns.FindRoute(nic, tcpip.Address{}, toTCPIP(src), proto, false)
 	if err != nil {
 		return
 	}
 	defer r.Release()
 	if proto == ipv4.ProtocolNumber {
-		code := header.ICMPv4HostUnreachable
-		if t == Prohibit {
-			code = header.ICMPv4AdminProhibited
-		}
 		b := make([]byte, header.ICMPv4MinimumSize, header.ICMPv4MinimumSize+len(quote))
 		s.sendICMP(r, header.ICMPv4ProtocolNumber, append(b, quote...), func(b []byte) {
 			h := header.ICMPv4(b)
 			h.SetType(header.ICMPv4DstUnreachable)
-			h.SetCode(code)
+			h.SetCode(v4)
 			h.SetChecksum(^checksum.Checksum(b, 0))
 		})
 		return
-	}
-	code := header.ICMPv6NetworkUnreachable
-	if t == Prohibit {
-		code = header.ICMPv6Prohibited
 	}
 	b := make([]byte, header.ICMPv6MinimumSize, header.ICMPv6MinimumSize+len(quote))
 	s.sendICMP(r, header.ICMPv6ProtocolNumber, append(b, quote...), func(b []byte) {
 		h := header.ICMPv6(b)
 		h.SetType(header.ICMPv6DstUnreachable)
-		h.SetCode(code)
+		h.SetCode(v6)
 		h.SetChecksum(header.ICMPv6Checksum(header.ICMPv6ChecksumParams{Header: h, Src: r.LocalAddress(), Dst: r.RemoteAddress()}))
 	})
 }

@@ -101,6 +101,9 @@ func (s *Stack) SocketByFD(fd int) (info SocketInfo, ok bool) {
 
 func (k *socket) info() SocketInfo {
 	i := SocketInfo{ID: k.id, FD: k.fd, Network: k.network(), Family: k.family(), Local: k.localAddr()}
+	if k.forwards {
+		i.Local = netip.AddrPortFrom(k.family().Any(), 0)
+	}
 	c := tcpOf(k.ep)
 	if r, err := k.remoteAddr(); err == nil && r.Port() != 0 {
 		i.Remote = r

@@ -243,7 +243,7 @@ var _ stack.QueueingDiscipline = egress{}
 // WritePacket implements stack.QueueingDiscipline.
 func (e egress) WritePacket(pkt *stack.PacketBuffer) tcpip.Error {
 	e.l.s.stalls.Sending()
-	if d := e.l.delayed; d != nil && d.Hold(pkt) {
+	if d := e.l.delayed; d != nil && d.Hold(pkt) || e.l.s.tcp.mutes(pkt) {
 		return nil
 	}
 	return e.l.send(pkt)

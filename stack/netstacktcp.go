@@ -3,6 +3,7 @@ package stack
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -31,6 +32,9 @@ type tcpProtocol struct {
 	queue                  queuer
 	s                      *Stack
 	pause                  sync.Mutex // one quiesce at a time
+
+	muting sync.Mutex // one EndTimeWait at a time
+	muted  atomic.Pointer[tcp.Endpoint]
 }
 
 func (s *Stack) newTCP(processors int) stack.TransportProtocolFactory {
@@ -53,8 +57,16 @@ func (p *tcpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.Transport
 			in = sub
 		}
 	}
-	if p.s.steer.Load() != nil || p.s.events.on(segmentEvents) {
-		ep = p.s.chooseTCP(ep, id, pkt)
+	if p.s.forwarders.Load() != nil {
+		p.s.reset(id, pkt)
+	}
+	if p.s.steer.Load() != nil || p.s.events.on(segmentEvents) || p.s.mayReopen(ep) {
+		switch c := p.s.chooseTCP(ep, id, pkt); {
+		case c.ep != nil:
+			ep = c.ep
+		case c.forwarder != nil && c.forwarder.segment(id, pkt):
+			return
+		}
 	}
 	p.queue.QueuePacket(ep, id, in)
 }
@@ -83,14 +95,23 @@ func (s *Stack) guard(e *tcp.Endpoint, pkt *stack.PacketBuffer) *stack.PacketBuf
 }
 
 // HandleUnknownDestinationPacket is called when no endpoint matches: steering
-// may still name a listener, else netstack answers with RST.
+// may still name a listener, or a forwarder take a SYN, else netstack answers with RST.
 func (p *tcpProtocol) HandleUnknownDestinationPacket(id stack.TransportEndpointID, pkt *stack.PacketBuffer) stack.UnknownDestinationPacketDisposition {
-	if p.s.steer.Load() != nil || p.s.events.on(segmentEvents) {
-		if ep := p.s.chooseTCP(nil, id, pkt); ep != nil {
-			p.queue.QueuePacket(ep, id, pkt)
+	if p.s.chooses(segmentEvents) {
+		c := p.s.chooseTCP(nil, id, pkt)
+		if c.ep != nil {
+			p.queue.QueuePacket(c.ep, id, pkt)
+			return stack.UnknownDestinationPacketHandled
+		}
+		if c.forwarder != nil && c.forwarder.segment(id, pkt) {
 			return stack.UnknownDestinationPacketHandled
 		}
 	}
+	return p.refuse(id, pkt)
+}
+
+// refuse answers a segment that nobody takes: with an RST, unless it is one.
+func (p *tcpProtocol) refuse(id stack.TransportEndpointID, pkt *stack.PacketBuffer) stack.UnknownDestinationPacketDisposition {
 	return p.TransportProtocol.HandleUnknownDestinationPacket(id, pkt)
 }
 
@@ -157,6 +178,37 @@ func (c netstackConn) Unsent() (n int, ok bool) { return peek.Unsent(c.e) }
 
 // AcceptQueue implements tcpConn.
 func (c netstackConn) AcceptQueue() (n int, ok bool) { return peek.AcceptQueue(c.e) }
+
+// Newer implements tcpConn.
+func (c netstackConn) Newer(seq seqnum.Value) bool {
+	return peek.CanLook() && peek.LookReceiver(c.e).RcvNxt.LessThan(seq)
+}
+
+// Abort implements tcpConn.
+func (c netstackConn) Abort() { c.e.Abort() }
+
+// endTimeWait ends a connection in TIME-WAIT in silence. netstack would send an RST with
+// its numbers: the link keeps that back.
+func (p *tcpProtocol) endTimeWait(c tcpConn) {
+	e := c.(netstackConn).e
+	p.muting.Lock()
+	defer p.muting.Unlock()
+	p.muted.Store(e)
+	defer p.muted.Store(nil)
+	e.Abort()
+}
+
+// mutes reports whether a packet on its way out is what endTimeWait keeps back.
+func (p *tcpProtocol) mutes(pkt *stack.PacketBuffer) bool {
+	e := p.muted.Load()
+	if e == nil || pkt.TransportProtocolNumber != tcp.ProtocolNumber {
+		return false
+	}
+	seg, ip, id := header.TCP(pkt.TransportHeader().Slice()), pkt.Network(), &e.TransportEndpointInfo.ID
+	return len(seg) >= header.TCPMinimumSize && seg.Flags()&header.TCPFlagRst != 0 &&
+		seg.SourcePort() == id.LocalPort && seg.DestinationPort() == id.RemotePort &&
+		ip.SourceAddress() == id.LocalAddress && ip.DestinationAddress() == id.RemoteAddress
+}
 
 // Lock implements tcpConn.
 func (c netstackConn) Lock() { c.e.LockUser() }

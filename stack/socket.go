@@ -34,6 +34,7 @@ type socket struct {
 	readShut    atomic.Bool    // shutdown(SHUT_RD) was called
 	failed      atomic.Bool    // connect has reported a failure
 	peer        netip.AddrPort // of an accepted connection, even one reset since
+	forwards    bool           // it is a forwarder's listener, which is bound to no address that anyone knows
 
 	// pending is an error that was taken from netstack to see whether there is
 	// one, and not reported yet: Linux's sk_err.

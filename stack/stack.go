@@ -80,7 +80,12 @@ type Stack struct {
 	stalls   mend.StallGuard
 	drops    dropCounters
 	steer    atomic.Pointer[steering]
-	seed     uint32 // of the choice within a SO_REUSEPORT group
+
+	forwarders atomic.Pointer[forwarders] // nil: none; replaced whole under forwarding
+	forwarding sync.Mutex
+	forwarded  []*Forwarder // those that have not ended; guarded by forwarding
+
+	seed uint32 // of the choice within a SO_REUSEPORT group
 
 	db atomic.Pointer[route.DB] // rules, tables and addresses; replaced whole under mu
 
@@ -171,6 +176,7 @@ func (s *Stack) configure(cfg Config) error {
 	}
 	// Register before the first link is attached: attaching starts delivery.
 	s.ns.SetTransportProtocolHandler(icmp.ProtocolNumber4, s.handleICMPv4)
+	s.ns.SetTransportProtocolHandler(icmp.ProtocolNumber6, s.handleICMPv6)
 	lo := Link{Name: route.Loopback, Endpoint: loopback.New(), Addrs: []netip.Prefix{
 		netip.MustParsePrefix("127.0.0.1/8"), netip.MustParsePrefix("::1/128"),
 	}}
@@ -265,6 +271,7 @@ func (s *Stack) Close() error {
 		s.closed.Store(true)
 		close(s.done)
 		s.sys.closeAll()
+		s.closeForwarders()
 		s.events.close()
 		s.stalls.Close()
 		for _, l := range *s.links.Load() {

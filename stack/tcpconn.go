@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
@@ -28,6 +29,15 @@ type tcpConn interface {
 	// AcceptQueue returns how many connections wait to be accepted from a listener; ok
 	// is false if that is not known.
 	AcceptQueue() (n int, ok bool)
+
+	// Newer reports whether a SYN with this number begins another connection between the
+	// ports of one in TIME-WAIT: it is above all that has come (RFC 1122 4.2.2.13). It takes
+	// no lock.
+	Newer(seq seqnum.Value) bool
+
+	// Abort ends the connection or its handshake at once, with an RST if it was
+	// synchronized. It takes the lock.
+	Abort()
 
 	// Info returns TCP_INFO. It takes the lock.
 	Info() *TCPInfo

@@ -15,25 +15,38 @@ import (
 	"github.com/catflap/catflap/stack/route"
 )
 
-func (s *Stack) chooseTCP(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) stack.TransportEndpoint {
-	t := tupleOf("tcp", id)
-	if !s.events.on(segmentEvents) {
-		return s.selectSocket(ep, t).ep
+// chooses reports whether netstack's choice of a socket is to be completed, or told
+// to somebody who wants events of these kinds.
+func (s *Stack) chooses(kinds EventKinds) bool {
+	return s.steer.Load() != nil || s.forwarders.Load() != nil || s.events.on(kinds)
+}
+
+func (s *Stack) chooseTCP(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) choice {
+	q := query{FourTuple: tupleOf("tcp", id)}
+	if seg := header.TCP(pkt.TransportHeader().Slice()); len(seg) >= header.TCPMinimumSize {
+		q.opens = opensFlow(seg.Flags())
 	}
+	if s.reopens(ep, q, pkt) {
+		ep, q.reopens = nil, true
+	}
+	if !s.events.on(segmentEvents) {
+		return s.selectSocket(ep, q)
+	}
+	var c choice
 	var l *SocketLookup // of a packet that has an event
 	if _, ok := pkt.Owner.(*tag); ok {
-		l = &SocketLookup{Tuple: t, FD: -1}
-		ep = s.explainSocket(ep, l)
+		l = &SocketLookup{Tuple: q.FourTuple, FD: -1}
+		c = s.explainSocket(ep, q, l)
 	} else {
-		ep = s.selectSocket(ep, t).ep
+		c = s.selectSocket(ep, q)
 	}
-	if c := tcpOf(ep); c != nil {
-		s.events.observe(c)
+	if conn := tcpOf(c.ep); conn != nil {
+		s.events.observe(conn)
 	}
 	if l != nil {
 		s.events.socketChosen(pkt, l)
 	}
-	return ep
+	return c
 }
 
 // udpProtocol is netstack's UDP with the same place for lookups and steering.
@@ -45,31 +58,36 @@ type udpProtocol struct {
 // QueuePacket is called by netstack's demultiplexer with its choice, ep.
 func (p *udpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) {
 	if p.s.steer.Load() != nil || p.s.events.on(PacketEvents) {
-		ep = p.s.chooseUDP(ep, id, pkt)
+		ep = p.s.chooseUDP(ep, id, pkt).ep
 	}
 	ep.HandlePacket(id, pkt)
 }
 
-// HandleUnknownDestinationPacket is called when no endpoint matches: steering may
-// still name a socket, else netstack answers with ICMP port unreachable.
+// HandleUnknownDestinationPacket is called when no endpoint matches: steering may still
+// name a socket, or a forwarder open one, else netstack answers with ICMP port unreachable.
 func (p *udpProtocol) HandleUnknownDestinationPacket(id stack.TransportEndpointID, pkt *stack.PacketBuffer) stack.UnknownDestinationPacketDisposition {
-	if p.s.steer.Load() != nil || p.s.events.on(PacketEvents) {
-		if ep := p.s.chooseUDP(nil, id, pkt); ep != nil {
-			ep.HandlePacket(id, pkt)
+	if p.s.chooses(PacketEvents) {
+		c := p.s.chooseUDP(nil, id, pkt)
+		if c.ep != nil {
+			c.ep.HandlePacket(id, pkt)
+			return stack.UnknownDestinationPacketHandled
+		}
+		if c.forwarder != nil && c.forwarder.datagram(id, pkt) {
 			return stack.UnknownDestinationPacketHandled
 		}
 	}
 	return p.TransportProtocol.HandleUnknownDestinationPacket(id, pkt)
 }
 
-func (s *Stack) chooseUDP(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) stack.TransportEndpoint {
+func (s *Stack) chooseUDP(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) choice {
+	q := query{FourTuple: tupleOf("udp", id), opens: true}
 	if !s.events.on(PacketEvents) {
-		return s.selectSocket(ep, tupleOf("udp", id)).ep
+		return s.selectSocket(ep, q)
 	}
-	l := &SocketLookup{Tuple: tupleOf("udp", id), FD: -1}
-	ep = s.explainSocket(ep, l)
+	l := &SocketLookup{Tuple: q.FourTuple, FD: -1}
+	c := s.explainSocket(ep, q, l)
 	s.events.socketChosen(pkt, l)
-	return ep
+	return c
 }
 
 // FourTuple names a packet's flow as the packet does: from Src to Dst.
@@ -115,10 +133,11 @@ func (t FourTuple) protos() (tcpip.NetworkProtocolNumber, tcpip.TransportProtoco
 
 // The steps of a socket lookup, in the order in which they are tried.
 const (
-	StepExact    = "exact 4-tuple"
-	StepSteering = "steering rules"
-	StepAddrPort = "listener on address:port"
-	StepPort     = "listener on any address:port"
+	StepExact     = "exact 4-tuple"
+	StepSteering  = "steering rules"
+	StepAddrPort  = "listener on address:port"
+	StepPort      = "listener on any address:port"
+	StepForwarder = "forwarder" // only where there is one
 )
 
 // SocketTry is one step of a socket lookup.
@@ -154,7 +173,7 @@ func (s *Stack) LookupSocket(t FourTuple) *SocketLookup {
 		return l
 	}
 	np, tp := t.protos()
-	s.explainSocket(s.ns.FindTransportEndpoint(np, tp, t.id(), s.nicFor(t)), l)
+	s.explainSocket(s.ns.FindTransportEndpoint(np, tp, t.id(), s.nicFor(t)), query{FourTuple: t, opens: true}, l)
 	return l
 }
 
@@ -166,11 +185,21 @@ func (s *Stack) nicFor(t FourTuple) tcpip.NICID {
 	return 0
 }
 
+// query is what selectSocket is asked.
+type query struct {
+	FourTuple
+	opens   bool // the packet may begin a flow: it is a SYN, or a datagram
+	reopens bool // and it ends a connection in TIME-WAIT
+}
+
 // choice is what selectSocket chose, and why.
 type choice struct {
 	ep   stack.TransportEndpoint // nil: no socket
 	kind choiceKind
 	rule *SteerRule // the steering rule that covers the flow, if one was looked for
+
+	forwarder *Forwarder   // who takes a flow for which there is no socket
+	forward   *ForwardRule // by which of its rules
 }
 
 type choiceKind uint8
@@ -181,9 +210,18 @@ const (
 	choseSteered
 )
 
-// selectSocket completes netstack's choice, ep, with steering: an exact match
-// stands, then a steering rule decides, then netstack's listener.
-func (s *Stack) selectSocket(ep stack.TransportEndpoint, t FourTuple) choice {
+// selectSocket completes netstack's choice, ep, with steering and forwarders: an exact
+// match stands, then a steering rule decides, then netstack's listener, then a forwarder.
+func (s *Stack) selectSocket(ep stack.TransportEndpoint, q query) choice {
+	c := s.selectSteered(ep, q.FourTuple)
+	if c.ep == nil {
+		c.forwarder, c.forward = s.covering(q.Network, q.Dst)
+	}
+	return c
+}
+
+// selectSteered is selectSocket without forwarders.
+func (s *Stack) selectSteered(ep stack.TransportEndpoint, t FourTuple) choice {
 	if ep != nil && s.isExact(ep) {
 		return choice{ep: ep, kind: choseExact}
 	}
@@ -233,9 +271,9 @@ func (s *Stack) socketOf(ep any) *socket {
 }
 
 // explainSocket is selectSocket with the tries written down.
-func (s *Stack) explainSocket(ep stack.TransportEndpoint, l *SocketLookup) stack.TransportEndpoint {
-	t := l.Tuple
-	c := s.selectSocket(ep, t)
+func (s *Stack) explainSocket(ep stack.TransportEndpoint, q query, l *SocketLookup) choice {
+	t := q.FourTuple
+	c := s.selectSocket(ep, q)
 	try := func(step, candidate, missing string, match bool, answer string) bool {
 		st := SocketTry{Step: step, Candidate: candidate, FD: -1, Match: match, Why: missing}
 		if match {
@@ -245,9 +283,13 @@ func (s *Stack) explainSocket(ep stack.TransportEndpoint, l *SocketLookup) stack
 		l.Tries = append(l.Tries, st)
 		return match
 	}
-	if try(StepExact, t.Network+" "+t.Dst.String()+" <- "+t.Src.String(), "no socket with this 4-tuple", c.kind == choseExact,
+	noTuple := "no socket with this 4-tuple"
+	if q.reopens {
+		noTuple = "in TIME-WAIT, which this newer SYN ends (RFC 1122 4.2.2.13)"
+	}
+	if try(StepExact, t.Network+" "+t.Dst.String()+" <- "+t.Src.String(), noTuple, c.kind == choseExact,
 		"the connection itself") {
-		return c.ep
+		return c
 	}
 	switch steered := c.kind == choseSteered; {
 	case s.steer.Load() == nil:
@@ -255,7 +297,7 @@ func (s *Stack) explainSocket(ep stack.TransportEndpoint, l *SocketLookup) stack
 	case c.rule == nil:
 		try(StepSteering, "", "no rule covers "+t.Dst.String(), false, "")
 	case try(StepSteering, c.rule.String(), "nobody listens on "+c.rule.target(), steered, "steered to "+c.rule.target()):
-		return c.ep
+		return c
 	}
 	what, noAddr, noPort := "listener", "nobody listens on exactly this address and port", "nobody listens on this port"
 	if t.Network == "udp" {
@@ -265,13 +307,16 @@ func (s *Stack) explainSocket(ep stack.TransportEndpoint, l *SocketLookup) stack
 	bound := k != nil && k.boundTo.Load() != nil
 	if try(StepAddrPort, t.Dst.String(), noAddr, bound, "the "+what+" on this address") ||
 		try(StepPort, "*:"+portString(t.Dst.Port()), noPort, c.ep != nil, "the "+what+" on any address") {
-		return c.ep
+		return c
+	}
+	if s.forwarders.Load() != nil && s.explainForwarder(c, q, l) {
+		return c
 	}
 	l.Answer = "no socket: RST"
 	if t.Network == "udp" {
 		l.Answer = "no socket: ICMP port unreachable"
 	}
-	return nil
+	return c
 }
 
 // describe fills in what is known of the socket that c chose for a packet of flow

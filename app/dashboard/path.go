@@ -126,6 +126,8 @@ func (c *pathCounters) packet(p *stack.PacketEvent) {
 			count(c[stepLookup].Did, "established")
 		case stack.StepSteering:
 			count(c[stepLookup].Did, "steered")
+		case stack.StepForwarder:
+			count(c[stepLookup].Did, "forwarded")
 		default:
 			count(c[stepLookup].Did, "listener")
 		}

@@ -44,6 +44,7 @@ type Config struct {
 	Peers []netip.Addr    // hosts at the other end of the link: the default routes lead to the first of each family
 	TCP   stack.TCPConfig // Start has ACKs wait for 10 ms by default
 	Netem Netem
+	Dev   string // the name of the server's link in a Pair; if empty, cat0
 
 	// AdaptProcs has the instance set GOMAXPROCS, between 1 and what it was, by how
 	// long goroutines wait. It is for a process that is nothing but catflap.

@@ -1,6 +1,7 @@
 package instance
 
 import (
+	"cmp"
 	"net/netip"
 
 	"github.com/catflap/catflap/stack"
@@ -24,7 +25,7 @@ const (
 // StartPair makes a pair. The client has the addresses hostAddrs.
 func StartPair(cfg Config, hostAddrs []netip.Prefix, mtu int) (*Pair, error) {
 	a, b := tun.Pipe(mtu)
-	srv, err := start(cfg, serverDev, impair.New(a, impair.Config{Logger: cfg.Logger}))
+	srv, err := start(cfg, cmp.Or(cfg.Dev, serverDev), impair.New(a, impair.Config{Logger: cfg.Logger}))
 	if err != nil {
 		a.Close() // and with it b
 		return nil, err

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io/fs"
 	"net"
+	"path/filepath"
+	"strings"
 
 	"github.com/catflap/catflap/app/control"
 	"github.com/catflap/catflap/tun"
@@ -13,12 +15,17 @@ import (
 // controlEnv names the control socket for the commands that use one.
 const controlEnv = "CATFLAP_CONTROL"
 
-// controlPath is the path that the user gave, "" if none.
+// controlPath is the path that the user gave, "" if none. A name without a slash is
+// that of an instance: of a proxy, or a device.
 func (e *env) controlPath() string {
-	if e.control != "" {
-		return e.control
+	path := e.control
+	if path == "" {
+		path = e.getenv(controlEnv)
 	}
-	return e.getenv(controlEnv)
+	if path != "" && !strings.ContainsRune(path, '/') && filepath.Base(path) == path && !strings.HasSuffix(path, ".sock") {
+		return control.Find(path)
+	}
+	return path
 }
 
 // client speaks to the instance that the user means.
