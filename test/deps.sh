@@ -5,7 +5,8 @@ set -eu
 
 # command:package
 want='curl:curl ip:iproute2 ss:iproute2 tcpdump:tcpdump tshark:tshark netstat:net-tools lsof:lsof
-strace:strace nc:netcat-openbsd ping:iputils-ping setpriv:util-linux ethtool:ethtool gcc:gcc chromium:chromium'
+strace:strace nc:netcat-openbsd ping:iputils-ping setpriv:util-linux nsenter:util-linux dnsmasq:dnsmasq-base dig:bind9-dnsutils psql:postgresql
+ethtool:ethtool gcc:gcc chromium:chromium'
 
 missing=
 for w in $want; do

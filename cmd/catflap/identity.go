@@ -26,7 +26,6 @@ func (f *identityFlags) add(c *cobra.Command) {
 	fs.StringVar(&f.asUser, "as-user", "", "run CMD as the user who calls, not as root; when root calls, as the user of sudo, or as `NAME`")
 	fs.Lookup("as-user").NoOptDefVal = callerName
 	fs.BoolVar(&f.asRoot, "as-root", false, "run CMD as root, or as a user who appears as root (the default)")
-	c.MarkFlagsMutuallyExclusive("as-user", "as-root")
 }
 
 // identity is a user of the host, nil to stay root.
@@ -38,6 +37,8 @@ type identity struct {
 func (f *identityFlags) parse(e *env) (id identity, err error) {
 	uid := os.Geteuid()
 	switch {
+	case f.asUser != "" && f.asRoot:
+		return id, remedy.Usagef("--as-user and --as-root: CMD can only be one of them")
 	case f.asUser == "":
 		return id, nil
 	case uid < 0:
