@@ -97,11 +97,11 @@ db.
 "meow"
 0 0 99 a.corp.test.
 \# 2 0102
-0
+5
 9
 9
 192.0.2.1       STREAM a.corp.test
-fd00:9::7       STREAM db
+fd00:9::7       STREAM db.corp.test
 unknown
 hosts: files dns
 `
