@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"fmt"
 	"io"
 	"net/netip"
 	"syscall"
@@ -13,10 +12,11 @@ import (
 // Socket makes a socket and returns its fd: socket(2). domain is AF_INET or
 // AF_INET6; typ is SOCK_STREAM or SOCK_DGRAM, with SOCK_NONBLOCK and SOCK_CLOEXEC.
 func (y *Sys) Socket(domain, typ, protocol int) (int, error) {
-	c := y.begin("socket")
+	c := y.begin("socket", -1)
 	fd, err := y.openSocket(domain, typ, protocol)
 	if c != nil {
-		c.end(int64(fd), err, text(domainName(domain)), text(typeName(typ)), text(protocolName(domain, protocol)))
+		c.ev.Domain, c.ev.Type, c.ev.Protocol = domain, typ, protocol
+		c.end(nil, int64(fd), err)
 	}
 	return fd, err
 }
@@ -31,7 +31,7 @@ func (y *Sys) openSocket(domain, typ, protocol int) (int, error) {
 		ep.Close()
 		return -1, err
 	}
-	if _, err := y.newSocket(fd, domain, typ&sockTypeMask, ep, wq, typ&SOCK_NONBLOCK != 0); err != nil {
+	if _, err := y.newSocket(0, fd, domain, typ&sockTypeMask, ep, wq, typ&SOCK_NONBLOCK != 0); err != nil {
 		return -1, err
 	}
 	return fd, nil
@@ -39,26 +39,28 @@ func (y *Sys) openSocket(domain, typ, protocol int) (int, error) {
 
 // Bind gives the socket a local address: bind(2).
 func (y *Sys) Bind(fd int, addr netip.AddrPort) error {
-	c := y.begin("bind")
+	c := y.begin("bind", fd)
 	k, err := y.socket(fd)
 	if err == nil {
 		err = k.bind(addr)
 	}
 	if c != nil {
-		c.end(0, err, num(fd), sockaddrArg(addr), sockaddrLen(addr))
+		c.ev.Addr = addr
+		c.end(k, 0, err)
 	}
 	return err
 }
 
 // Listen makes the socket a listener: listen(2).
 func (y *Sys) Listen(fd, backlog int) error {
-	c := y.begin("listen")
+	c := y.begin("listen", fd)
 	k, err := y.socket(fd)
 	if err == nil {
 		err = k.listen(backlog)
 	}
 	if c != nil {
-		c.end(0, err, num(fd), num(backlog))
+		c.ev.Arg = backlog
+		c.end(k, 0, err)
 	}
 	return err
 }
@@ -68,8 +70,9 @@ func (y *Sys) Listen(fd, backlog int) error {
 func (y *Sys) Accept4(fd, flags int) (int, netip.AddrPort, error) {
 	k, err := y.socket(fd)
 	if err != nil {
-		if c := y.begin("accept4"); c != nil {
-			c.end(-1, err, num(fd), text("NULL"), text("NULL"), text(sockFlags(flags)))
+		if c := y.begin("accept4", fd); c != nil {
+			c.ev.Flags = flags
+			c.end(nil, -1, err)
 		}
 		return -1, netip.AddrPort{}, err
 	}
@@ -81,17 +84,19 @@ func (y *Sys) Accept4(fd, flags int) (int, netip.AddrPort, error) {
 }
 
 func (y *Sys) accept(k *socket, flags int) (n *socket, err error) {
-	c := y.begin("accept4")
+	c := y.begin("accept4", k.fd)
 	err = k.wait(false, waiter.ReadableEvents, func() (err error) {
 		n, err = k.accept(flags)
 		return err
 	})
 	if c != nil {
-		addr, size, ret := text("NULL"), text("NULL"), int64(-1)
+		c.ev.Flags = flags
 		if err == nil {
-			addr, size, ret = sockaddrArg(n.peer), acceptLen(n.peer), int64(n.fd)
+			c.ev.Addr = n.peer
+			c.end(n, int64(n.fd), nil)
+		} else {
+			c.end(nil, -1, err)
 		}
-		c.end(ret, err, num(k.fd), addr, size, text(sockFlags(flags)))
 	}
 	return n, err
 }
@@ -99,13 +104,14 @@ func (y *Sys) accept(k *socket, flags int) (n *socket, err error) {
 // Connect connects the socket: connect(2). On a non-blocking stream socket
 // EINPROGRESS says that it becomes writable with the result.
 func (y *Sys) Connect(fd int, addr netip.AddrPort) error {
-	c := y.begin("connect")
+	c := y.begin("connect", fd)
 	k, err := y.socket(fd)
 	if err == nil {
 		err = k.connectBlocking(addr)
 	}
 	if c != nil {
-		c.end(0, err, num(fd), sockaddrArg(addr), sockaddrLen(addr))
+		c.ev.Addr = addr
+		c.end(k, 0, err)
 	}
 	return err
 }
@@ -122,7 +128,7 @@ func (y *Sys) Read(fd int, b []byte) (int, error) {
 
 // read is Read on a socket; w writes to b.
 func (y *Sys) read(k *socket, w io.Writer, b []byte) (n int, err error) {
-	c := y.begin("read")
+	c := y.begin("read", k.fd)
 	switch {
 	case len(b) == 0: // unlike recv, read of nothing leaves a datagram
 	case k.stream():
@@ -134,7 +140,8 @@ func (y *Sys) read(k *socket, w io.Writer, b []byte) (n int, err error) {
 		n = -1
 	}
 	if c != nil {
-		c.end(int64(n), err, num(k.fd), data(b, n), num(len(b)))
+		c.ev.Buffer = transferred(b, n)
+		c.end(k, int64(n), err)
 	}
 	return n, err
 }
@@ -161,10 +168,11 @@ func (y *Sys) Write(fd int, b []byte) (int, error) {
 	if err != nil {
 		return y.failed("write", fd, b, err)
 	}
-	c := y.begin("write")
+	c := y.begin("write", fd)
 	n, err := k.sendAll(b, netip.AddrPort{}, 0)
 	if c != nil {
-		c.end(int64(n), err, num(k.fd), data(b, len(b)), num(len(b)))
+		c.ev.Buffer = transferred(b, len(b))
+		c.end(k, int64(n), err)
 	}
 	return n, err
 }
@@ -174,12 +182,13 @@ func (y *Sys) failed(name string, fd int, b []byte, err error) (int, error) {
 	if err == syscall.ENOTSOCK {
 		err = syscall.EINVAL // an epoll
 	}
-	if c := y.begin(name); c != nil {
-		buf := bufAddr(b)
+	if c := y.begin(name, fd); c != nil {
+		n := -1
 		if name == "write" {
-			buf = data(b, len(b))
+			n = len(b)
 		}
-		c.end(-1, err, num(fd), buf, num(len(b)))
+		c.ev.Buffer = transferred(b, n)
+		c.end(nil, -1, err)
 	}
 	return -1, err
 }
@@ -211,18 +220,15 @@ func (k *socket) sendAll(b []byte, to netip.AddrPort, flags int) (int, error) {
 // Sendto sends b, on a datagram socket to the given address unless it is zero:
 // sendto(2). flags: MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL.
 func (y *Sys) Sendto(fd int, b []byte, flags int, to netip.AddrPort) (int, error) {
-	c := y.begin("sendto")
+	c := y.begin("sendto", fd)
 	k, err := y.socket(fd)
 	n := -1
 	if err == nil {
 		n, err = k.sendAll(b, to, flags)
 	}
 	if c != nil {
-		addr, size := text("NULL"), num(0)
-		if to.IsValid() {
-			addr, size = sockaddrArg(to), sockaddrLen(to)
-		}
-		c.end(int64(n), err, num(fd), data(b, len(b)), num(len(b)), text(msgFlags(flags)), addr, size)
+		c.ev.Buffer, c.ev.Flags, c.ev.Addr = transferred(b, len(b)), flags, to
+		c.end(k, int64(n), err)
 	}
 	return n, err
 }
@@ -233,8 +239,9 @@ func (y *Sys) Sendto(fd int, b []byte, flags int, to netip.AddrPort) (int, error
 func (y *Sys) Recvfrom(fd int, b []byte, flags int) (int, netip.AddrPort, error) {
 	k, err := y.socket(fd)
 	if err != nil {
-		if c := y.begin("recvfrom"); c != nil {
-			c.end(-1, err, num(fd), bufAddr(b), num(len(b)), text(msgFlags(flags)), text("NULL"), text("NULL"))
+		if c := y.begin("recvfrom", fd); c != nil {
+			c.ev.Buffer, c.ev.Flags = transferred(b, -1), flags
+			c.end(nil, -1, err)
 		}
 		return -1, netip.AddrPort{}, err
 	}
@@ -242,18 +249,15 @@ func (y *Sys) Recvfrom(fd int, b []byte, flags int) (int, netip.AddrPort, error)
 }
 
 func (y *Sys) recvfrom(k *socket, b []byte, flags int) (n int, from netip.AddrPort, err error) {
-	c := y.begin("recvfrom")
+	c := y.begin("recvfrom", k.fd)
 	if k.stream() {
 		n, err = k.recvStream(b, flags)
 	} else {
 		n, from, err = k.recvDatagram(b, flags)
 	}
 	if c != nil {
-		addr, size := text("NULL"), text("NULL")
-		if from.IsValid() {
-			addr, size = sockaddrArg(from), acceptLen(from)
-		}
-		c.end(int64(n), err, num(k.fd), data(b, min(n, len(b))), num(len(b)), text(msgFlags(flags)), addr, size)
+		c.ev.Buffer, c.ev.Flags, c.ev.Addr = transferred(b, min(n, len(b))), flags, from
+		c.end(k, int64(n), err)
 	}
 	return n, from, err
 }
@@ -341,7 +345,7 @@ func (m *Msg) size() (n int) {
 
 // Sendmsg sends the buffers as one message: sendmsg(2). There is no control data.
 func (y *Sys) Sendmsg(fd int, m *Msg, flags int) (int, error) {
-	c := y.begin("sendmsg")
+	c := y.begin("sendmsg", fd)
 	k, err := y.socket(fd)
 	n := -1
 	if err == nil {
@@ -352,29 +356,32 @@ func (y *Sys) Sendmsg(fd int, m *Msg, flags int) (int, error) {
 		n, err = k.sendAll(all, m.Name, flags)
 	}
 	if c != nil {
-		c.end(int64(n), err, num(fd), msgArg(m, m.size(), false), text(msgFlags(flags)))
+		c.ev.Message, c.ev.Flags = m.event(m.size()), flags
+		c.end(k, int64(n), err)
 	}
 	return n, err
 }
 
 // Recvmsg receives into the buffers: recvmsg(2).
 func (y *Sys) Recvmsg(fd int, m *Msg, flags int) (int, error) {
-	c := y.begin("recvmsg")
-	n, err := y.recvmsg(fd, m, flags)
+	c := y.begin("recvmsg", fd)
+	k, err := y.socket(fd)
+	n := -1
+	if err == nil {
+		n, err = k.recvmsg(m, flags)
+	}
 	if c != nil {
-		c.end(int64(n), err, num(fd), msgArg(m, n, true), text(msgFlags(flags)))
+		c.ev.Message, c.ev.Flags = m.event(n), flags
+		c.end(k, int64(n), err)
 	}
 	return n, err
 }
 
-func (y *Sys) recvmsg(fd int, m *Msg, flags int) (int, error) {
-	k, err := y.socket(fd)
-	if err != nil {
-		return -1, err
-	}
+func (k *socket) recvmsg(m *Msg, flags int) (int, error) {
 	m.Flags = 0
 	b := make([]byte, m.size())
 	var n int
+	var err error
 	if k.stream() {
 		n, err = k.recvStream(b, flags)
 	} else {
@@ -395,36 +402,38 @@ func (y *Sys) recvmsg(fd int, m *Msg, flags int) (int, error) {
 
 // Shutdown closes one or both directions: shutdown(2).
 func (y *Sys) Shutdown(fd, how int) error {
-	c := y.begin("shutdown")
+	c := y.begin("shutdown", fd)
 	k, err := y.socket(fd)
 	if err == nil {
 		err = k.shutdown(how)
 	}
 	if c != nil {
-		c.end(0, err, num(fd), text(shutName(how)))
+		c.ev.Op = how
+		c.end(k, 0, err)
 	}
 	return err
 }
 
 // Close closes the fd: close(2). What blocks on it returns EBADF.
 func (y *Sys) Close(fd int) error {
-	c := y.begin("close")
+	c := y.begin("close", fd)
 	f, err := y.file(fd)
 	if err == nil {
 		err = y.closeFile(fd, f)
 	}
 	if c != nil {
-		c.end(0, err, num(fd))
+		k, _ := f.(*socket)
+		c.end(k, 0, err)
 	}
 	return err
 }
 
 // closeSocket is Close for the net API: k's fd may be another socket's by now.
 func (y *Sys) closeSocket(k *socket) error {
-	c := y.begin("close")
+	c := y.begin("close", k.fd)
 	err := y.closeFile(k.fd, k)
 	if c != nil {
-		c.end(0, err, num(k.fd))
+		c.end(k, 0, err)
 	}
 	return err
 }
@@ -439,44 +448,38 @@ func (y *Sys) closeFile(fd int, f file) error {
 
 // Getsockname returns the local address: getsockname(2).
 func (y *Sys) Getsockname(fd int) (netip.AddrPort, error) {
-	c := y.begin("getsockname")
+	c := y.begin("getsockname", fd)
 	k, err := y.socket(fd)
 	var a netip.AddrPort
 	if err == nil {
 		a = k.localAddr()
 	}
 	if c != nil {
-		c.endName(fd, a, err)
+		c.ev.Addr = a
+		c.end(k, 0, err)
 	}
 	return a, err
 }
 
 // Getpeername returns the peer's address: getpeername(2).
 func (y *Sys) Getpeername(fd int) (netip.AddrPort, error) {
-	c := y.begin("getpeername")
+	c := y.begin("getpeername", fd)
 	k, err := y.socket(fd)
 	var a netip.AddrPort
 	if err == nil {
 		a, err = k.remoteAddr()
 	}
 	if c != nil {
-		c.endName(fd, a, err)
+		c.ev.Addr = a
+		c.end(k, 0, err)
 	}
 	return a, err
-}
-
-func (c *call) endName(fd int, a netip.AddrPort, err error) {
-	if err != nil {
-		c.end(-1, err, num(fd), text("NULL"), text("NULL"))
-		return
-	}
-	c.end(0, nil, num(fd), sockaddrArg(a), acceptLen(a))
 }
 
 // Fcntl gets or sets the file status flags: fcntl(2) with F_GETFL and F_SETFL.
 // O_NONBLOCK is the only flag that can change.
 func (y *Sys) Fcntl(fd, cmd, arg int) (int, error) {
-	c := y.begin("fcntl")
+	c := y.begin("fcntl", fd)
 	k, err := y.socket(fd)
 	ret := -1
 	if err == nil {
@@ -494,27 +497,23 @@ func (y *Sys) Fcntl(fd, cmd, arg int) (int, error) {
 		}
 	}
 	if c != nil {
-		args := []CallArg{num(fd), text(fcntlName(cmd))}
-		if cmd == F_SETFL {
-			args = append(args, text(openFlags(arg)))
-		} else if err == nil {
-			c.ev.Result = fmt.Sprintf("%#x (flags %s)", ret, openFlags(ret))
-		}
-		c.end(int64(ret), err, args...)
+		c.ev.Op, c.ev.Arg = cmd, arg
+		c.end(k, int64(ret), err)
 	}
 	return ret, err
 }
 
 // Ioctl asks for queued bytes: ioctl(2) with SIOCINQ and SIOCOUTQ.
 func (y *Sys) Ioctl(fd, request int) (int, error) {
-	c := y.begin("ioctl")
+	c := y.begin("ioctl", fd)
 	k, err := y.socket(fd)
 	n := 0
 	if err == nil {
 		n, err = k.queued(request)
 	}
 	if c != nil {
-		c.end(0, err, num(fd), text(ioctlName(request)), text("["+itoa(n)+"]"))
+		c.ev.Op, c.ev.Arg = request, n
+		c.end(k, 0, err)
 	}
 	return n, err
 }

@@ -438,7 +438,8 @@ func TestCausesUnderLoss(t *testing.T) {
 		for deadline := time.Now().Add(patience); c.(*TCPConn).Info().SendQ > 0 && time.Now().Before(deadline); {
 			time.Sleep(5 * time.Millisecond)
 		}
-		time.Sleep(10 * watchInterval)
+		s.Quiesce()
+		s.events.lookAgain()
 		info := c.(*TCPConn).Info()
 		c.Close()
 		causes := map[Cause]uint64{}

@@ -304,10 +304,11 @@ func (c *TCPConn) write(b []byte) (int, error) {
 
 // write is Write on a non-blocking stream socket; p yields b.
 func (y *Sys) write(k *socket, p *payloader, b []byte) (int, error) {
-	c := y.begin("write")
+	c := y.begin("write", k.fd)
 	n, err := k.send(p, netip.AddrPort{}, 0)
 	if c != nil {
-		c.end(int64(n), err, num(k.fd), data(b, len(b)), num(len(b)))
+		c.ev.Buffer = transferred(b, len(b))
+		c.end(k, int64(n), err)
 	}
 	return n, err
 }
@@ -484,11 +485,11 @@ func (c *TCPConn) waitConnect(ctx context.Context) error {
 
 // getError is getsockopt(SO_ERROR).
 func (y *Sys) getError(k *socket) (int, error) {
-	c := y.begin("getsockopt")
+	c := y.begin("getsockopt", k.fd)
 	v, err := k.getsockopt(SOL_SOCKET, SO_ERROR)
 	if c != nil {
-		s, size := optionValue(v)
-		c.end(0, err, num(k.fd), text("SOL_SOCKET"), text("SO_ERROR"), text(s), text("["+itoa(size)+"]"))
+		c.ev.Option = optionEvent(SOL_SOCKET, SO_ERROR, v)
+		c.end(k, 0, err)
 	}
 	n, _ := v.(int)
 	return n, err

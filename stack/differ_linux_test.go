@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/catflap/catflap/internal/testenv"
+	"github.com/catflap/catflap/stack/event"
 )
 
 // sockets are the socket calls of Sys. The kernel's have the same results.
@@ -244,12 +245,29 @@ func parseAddr(a any) netip.AddrPort {
 	panic(a)
 }
 
+// arg is the n-th argument of a call as strace writes it.
+func (x *script) arg(n int, c CallEvent) string { return parseStrace(x.t, FormatCall(&c)).Args[n] }
+
+func (x *script) msgFlags(flags int) string {
+	return x.arg(3, CallEvent{Name: "recvfrom", Flags: flags, Buffer: &event.Buffer{}})
+}
+
+func (x *script) option(name string, level, option int, v any) string {
+	c := CallEvent{Name: name, Option: optionEvent(level, option, v)}
+	return strings.Join([]string{x.arg(1, c), x.arg(2, c), x.arg(3, c)}, ", ")
+}
+
+func (x *script) epollEvents(events uint32) string {
+	return x.arg(3, CallEvent{Name: "epoll_ctl", Op: EPOLL_CTL_ADD, Epoll: []EpollEvent{{Events: events}}})
+}
+
 func (x *script) socketp(domain, typ, proto int) int {
 	fd, err := x.Socket(domain, typ, proto)
 	if err == nil {
 		x.open[fd] = true
 	}
-	x.note(fmt.Sprintf("socket(%s, %s, %d)", domainName(domain), typeName(typ), proto), err, x.fd(fd))
+	c := CallEvent{Name: "socket", Domain: domain, Type: typ}
+	x.note(fmt.Sprintf("socket(%s, %s, %d)", x.arg(0, c), x.arg(1, c), proto), err, x.fd(fd))
 	return fd
 }
 func (x *script) socket(domain, typ int) int { return x.socketp(domain, typ|SOCK_NONBLOCK, 0) }
@@ -270,7 +288,7 @@ func (x *script) accept4(fd, flags int) int {
 	} else {
 		n = -1
 	}
-	x.note(fmt.Sprintf("accept4(%s, %s)", x.fd(fd), sockFlags(flags)), err, x.fd(n), x.addr(from))
+	x.note(fmt.Sprintf("accept4(%s, %s)", x.fd(fd), x.arg(3, CallEvent{Name: "accept4", Flags: flags})), err, x.fd(n), x.addr(from))
 	return n
 }
 func (x *script) accept(fd int) int { return x.accept4(fd, SOCK_NONBLOCK) }
@@ -291,13 +309,13 @@ func (x *script) write(fd int, s string) {
 func (x *script) sendto(fd int, s string, flags int, to any) {
 	ap := parseAddr(to)
 	n, err := x.Sendto(fd, []byte(s), flags|MSG_NOSIGNAL, ap)
-	x.note(fmt.Sprintf("sendto(%s, %d bytes, %s, %s)", x.fd(fd), len(s), msgFlags(flags), x.addr(ap)), err, n)
+	x.note(fmt.Sprintf("sendto(%s, %d bytes, %s, %s)", x.fd(fd), len(s), x.msgFlags(flags), x.addr(ap)), err, n)
 }
 func (x *script) send(fd int, s string, flags int) { x.sendto(fd, s, flags, "") }
 func (x *script) recvfrom(fd, n, flags int) {
 	b := make([]byte, n)
 	got, from, err := x.Recvfrom(fd, b, flags)
-	x.note(fmt.Sprintf("recvfrom(%s, %d, %s)", x.fd(fd), n, msgFlags(flags)), err, got, string(b[:min(max(got, 0), n)]), x.addr(from))
+	x.note(fmt.Sprintf("recvfrom(%s, %d, %s)", x.fd(fd), n, x.msgFlags(flags)), err, got, string(b[:min(max(got, 0), n)]), x.addr(from))
 }
 func (x *script) recvmsg(fd, flags int, sizes ...int) {
 	m := Msg{}
@@ -305,7 +323,7 @@ func (x *script) recvmsg(fd, flags int, sizes ...int) {
 		m.Buffers = append(m.Buffers, make([]byte, n))
 	}
 	n, err := x.Recvmsg(fd, &m, flags)
-	x.note(fmt.Sprintf("recvmsg(%s, %v, %s)", x.fd(fd), sizes, msgFlags(flags)), err, n, fmt.Sprintf("%q", m.Buffers), msgFlags(m.Flags), x.addr(m.Name))
+	x.note(fmt.Sprintf("recvmsg(%s, %v, %s)", x.fd(fd), sizes, x.msgFlags(flags)), err, n, fmt.Sprintf("%q", m.Buffers), x.msgFlags(m.Flags), x.addr(m.Name))
 }
 func (x *script) sendmsg(fd int, to any, parts ...string) {
 	m := Msg{Name: parseAddr(to)}
@@ -316,22 +334,21 @@ func (x *script) sendmsg(fd int, to any, parts ...string) {
 	x.note(fmt.Sprintf("sendmsg(%s, %s, %q)", x.fd(fd), x.addr(m.Name), parts), err, n)
 }
 func (x *script) shutdown(fd, how int) {
-	x.note(fmt.Sprintf("shutdown(%s, %s)", x.fd(fd), shutName(how)), x.Shutdown(fd, how))
+	x.note(fmt.Sprintf("shutdown(%s, %s)", x.fd(fd), x.arg(1, CallEvent{Name: "shutdown", Op: how})), x.Shutdown(fd, how))
 }
 func (x *script) close(fd int) {
 	delete(x.open, fd)
 	x.note(fmt.Sprintf("close(%s)", x.fd(fd)), x.Close(fd))
 }
 func (x *script) set(fd, level, name int, v any) {
-	s, _ := optionValue(v)
-	x.note(fmt.Sprintf("setsockopt(%s, %s, %s, %s)", x.fd(fd), levelName(level), optionName(level, name), s), x.Setsockopt(fd, level, name, v))
+	x.note(fmt.Sprintf("setsockopt(%s, %s)", x.fd(fd), x.option("setsockopt", level, name, v)), x.Setsockopt(fd, level, name, v))
 }
 func (x *script) get(fd, level, name int) {
 	v, err := x.Getsockopt(fd, level, name)
 	if n, ok := v.(int); ok && level == SOL_SOCKET && name == SO_ERROR {
 		v = unix.ErrnoName(syscall.Errno(n))
 	}
-	x.note(fmt.Sprintf("getsockopt(%s, %s, %s)", x.fd(fd), levelName(level), optionName(level, name)), err, v)
+	x.note(fmt.Sprintf("getsockopt(%s, %s)", x.fd(fd), x.option("getsockopt", level, name, nil)), err, v)
 }
 func (x *script) getsockname(fd int) {
 	a, err := x.Getsockname(fd)
@@ -343,16 +360,16 @@ func (x *script) getpeername(fd int) {
 }
 func (x *script) fcntl(fd, cmd, arg int) {
 	n, err := x.Fcntl(fd, cmd, arg)
-	x.note(fmt.Sprintf("fcntl(%s, %s, %#x)", x.fd(fd), fcntlName(cmd), arg), err, n)
+	x.note(fmt.Sprintf("fcntl(%s, %s, %#x)", x.fd(fd), x.arg(1, CallEvent{Name: "fcntl", Op: cmd}), arg), err, n)
 }
 func (x *script) ioctl(fd, request int) {
 	n, err := x.Ioctl(fd, request)
-	x.note(fmt.Sprintf("ioctl(%s, %s)", x.fd(fd), ioctlName(request)), err, n)
+	x.note(fmt.Sprintf("ioctl(%s, %s)", x.fd(fd), x.arg(1, CallEvent{Name: "ioctl", Op: request})), err, n)
 }
 func (x *script) poll(fd, events int) {
 	p := []PollFD{{FD: fd, Events: events}}
 	n, err := x.Poll(p, 0)
-	x.note(fmt.Sprintf("poll(%s, %s)", x.fd(fd), epollNames(uint32(events))), err, n, epollNames(uint32(p[0].Revents)))
+	x.note(fmt.Sprintf("poll(%s, %s)", x.fd(fd), x.epollEvents(uint32(events))), err, n, x.epollEvents(uint32(p[0].Revents)))
 }
 func (x *script) epoll() int {
 	fd, err := x.EpollCreate1(0)
@@ -362,14 +379,14 @@ func (x *script) epoll() int {
 }
 func (x *script) epollctl(ep, op, fd int, events uint32) {
 	err := x.EpollCtl(ep, op, fd, EpollEvent{Events: events, Data: uint64(fd)})
-	x.note(fmt.Sprintf("epoll_ctl(%s, %s, %s, %s)", x.fd(ep), epollOp(op), x.fd(fd), epollNames(events)), err)
+	x.note(fmt.Sprintf("epoll_ctl(%s, %s, %s, %s)", x.fd(ep), x.arg(1, CallEvent{Name: "epoll_ctl", Op: op}), x.fd(fd), x.epollEvents(events)), err)
 }
 func (x *script) epollwait(ep int) {
 	evs := make([]EpollEvent, 8)
 	n, err := x.EpollWait(ep, evs, 0)
 	s := ""
 	for _, ev := range evs[:max(n, 0)] {
-		s += fmt.Sprintf(" %s:%s", x.fd(int(ev.Data)), epollNames(ev.Events))
+		s += fmt.Sprintf(" %s:%s", x.fd(int(ev.Data)), x.epollEvents(ev.Events))
 	}
 	x.note(fmt.Sprintf("epoll_wait(%s)", x.fd(ep)), err, n, s)
 }

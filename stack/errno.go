@@ -3,8 +3,10 @@ package stack
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"syscall"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -113,3 +115,49 @@ type dialCanceled struct{}
 
 func (dialCanceled) Error() string        { return "operation was canceled" }
 func (dialCanceled) Is(target error) bool { return target == context.Canceled }
+
+// errnos are the errors that calls can give, and their names.
+var errnos = map[syscall.Errno]string{
+	syscall.EACCES:          "EACCES",
+	syscall.EADDRINUSE:      "EADDRINUSE",
+	syscall.EADDRNOTAVAIL:   "EADDRNOTAVAIL",
+	syscall.EAFNOSUPPORT:    "EAFNOSUPPORT",
+	syscall.EAGAIN:          "EAGAIN",
+	syscall.EALREADY:        "EALREADY",
+	syscall.EBADF:           "EBADF",
+	syscall.ECONNABORTED:    "ECONNABORTED",
+	syscall.ECONNREFUSED:    "ECONNREFUSED",
+	syscall.ECONNRESET:      "ECONNRESET",
+	syscall.EDESTADDRREQ:    "EDESTADDRREQ",
+	syscall.EDOM:            "EDOM",
+	syscall.EEXIST:          "EEXIST",
+	syscall.EFAULT:          "EFAULT",
+	syscall.EHOSTUNREACH:    "EHOSTUNREACH",
+	syscall.EINPROGRESS:     "EINPROGRESS",
+	syscall.EINVAL:          "EINVAL",
+	syscall.EISCONN:         "EISCONN",
+	syscall.EMFILE:          "EMFILE",
+	syscall.EMSGSIZE:        "EMSGSIZE",
+	syscall.ENETDOWN:        "ENETDOWN",
+	syscall.ENETUNREACH:     "ENETUNREACH",
+	syscall.ENOBUFS:         "ENOBUFS",
+	syscall.ENODEV:          "ENODEV",
+	syscall.ENOENT:          "ENOENT",
+	syscall.ENOPROTOOPT:     "ENOPROTOOPT",
+	syscall.ENOTCONN:        "ENOTCONN",
+	syscall.ENOTSOCK:        "ENOTSOCK",
+	syscall.ENOTTY:          "ENOTTY",
+	syscall.EOPNOTSUPP:      "EOPNOTSUPP",
+	syscall.EPERM:           "EPERM",
+	syscall.EPIPE:           "EPIPE",
+	syscall.EPROTONOSUPPORT: "EPROTONOSUPPORT",
+	syscall.ESOCKTNOSUPPORT: "ESOCKTNOSUPPORT",
+	syscall.ETIMEDOUT:       "ETIMEDOUT",
+}
+
+func errnoName(e syscall.Errno) string {
+	if name, ok := errnos[e]; ok {
+		return name
+	}
+	return fmt.Sprintf("errno %d on %s", int(e), runtime.GOOS)
+}

@@ -100,7 +100,7 @@ func TestEventsForNobody(t *testing.T) {
 	}{
 		{"a packet out", func() { l.dispose(pkt) }, CallEvents | LinkEvents},
 		{"a fault of the link", func() { l.s.PublishLink(LinkEvent{Dev: "cat0", Action: "drop", Why: "loss", Data: data}) }, AllEvents &^ LinkEvents},
-		{"a call", func() { l.s.Sys().begin("read") }, AllEvents &^ CallEvents},
+		{"a call", func() { l.s.Sys().begin("read", 3) }, AllEvents &^ CallEvents},
 	} {
 		if n := testing.AllocsPerRun(100, c.do); n != 0 {
 			t.Errorf("%s allocates %v times although nobody listens", c.what, n)

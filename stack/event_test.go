@@ -95,7 +95,6 @@ func TestEventsPassive(t *testing.T) {
 	defer sub.Close()
 	f := tuple("tcp", "10.9.0.1:5000", "10.9.0.2:80")
 	ack := w.handshake(t, f, 100)
-	time.Sleep(5 * watchInterval) // no segment follows: the watcher sees the state
 	c, err := l.Accept()
 	must(t, err)
 	w.inject(segment(t, f, packet.ACK|packet.PSH, 101, ack, "meow"))
@@ -110,7 +109,6 @@ func TestEventsPassive(t *testing.T) {
 	if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
 		t.Fatalf("read %d, %v", n, err)
 	}
-	time.Sleep(5 * watchInterval)
 	c.Close()
 	w.read(t)
 	w.inject(segment(t, f, packet.ACK, 106, ack+5, ""))
@@ -129,8 +127,8 @@ func TestEventsPassive(t *testing.T) {
 		write = 4
 		in F.: rule 0 → table local → local 10.9.0.2 dev cat0; exact 4-tuple ✓ fd 4 ESTABLISHED
 		out . fd 4 ESTABLISHED
-		read = 0
 		fd 4: ESTABLISHED → CLOSE-WAIT
+		read = 0
 		fd -1: CLOSE-WAIT → LAST-ACK
 		out F. fd -1 LAST-ACK
 		close = 0
@@ -189,7 +187,7 @@ func TestPath(t *testing.T) {
 		{tcpSynReceived, tcpCloseWait, "ESTABLISHED CLOSE-WAIT"},
 		{tcpSynSent, tcpFinWait2, "ESTABLISHED FIN-WAIT-1 FIN-WAIT-2"},
 		{tcpEstablished, tcpLastAck, "CLOSE-WAIT LAST-ACK"},
-		{tcpEstablished, tcpTimeWait, "FIN-WAIT-1 TIME-WAIT"},
+		{tcpEstablished, tcpTimeWait, "FIN-WAIT-1 FIN-WAIT-2 TIME-WAIT"},
 		{tcpFinWait2, tcpTimeWait, "TIME-WAIT"},
 		{tcpClosing, tcpTimeWait, "TIME-WAIT"},
 		{tcpEstablished, tcpFailed, "CLOSED"},
@@ -339,5 +337,27 @@ func TestSubscribeUnderLoad(t *testing.T) {
 	wg.Wait()
 	if s.events.on(AllEvents) {
 		t.Error("all subscriptions are closed, and the stack still makes events")
+	}
+}
+
+// A listener that ends is named by what it listened on, and has no other end.
+func TestListenerEnds(t *testing.T) {
+	for _, c := range []struct{ network, listen, want string }{
+		{"tcp", ":80", "[::]:80"}, {"tcp4", ":80", "0.0.0.0:80"}, {"tcp", "10.9.0.2:80", "10.9.0.2:80"},
+	} {
+		w := newWire(t, Config{})
+		sub := w.s.SubscribeWith(t.Context(), SubscribeConfig{Buffer: 10, Kinds: StateEvents})
+		l, err := w.s.ListenTCP(c.network, c.listen, 5)
+		must(t, err)
+		w.inject(segment(t, tuple("tcp", "10.9.0.1:5000", "10.9.0.2:80"), packet.ACK, 1, 1, "")) // has the listener looked at
+		must(t, l.Close())
+		sub.Close() // what has not been told is told now
+		ev, ok := <-sub.Events()
+		if !ok || ev.State == nil || ev.State.From != "LISTEN" || ev.State.To != "CLOSED" {
+			t.Fatalf("%s: %+v, want a listener that ends", c.listen, ev)
+		}
+		if ev.State.Local.String() != c.want || ev.State.Remote.IsValid() {
+			t.Errorf("%s %s: ends are %v and %v, want %s and none", c.network, c.listen, ev.State.Local, ev.State.Remote, c.want)
+		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/stack/strace"
 )
 
 // An http.Server on the userspace stack, and a client beside it.
@@ -133,7 +134,7 @@ func ExampleStack_Subscribe() {
 	sub.Close()
 	for ev := range sub.Events() {
 		if ev.Call != nil {
-			fmt.Println(ev.Call)
+			fmt.Println(strace.Format(ev.Call, strace.DefaultSize))
 		}
 	}
 	// Output:

@@ -148,7 +148,7 @@ func (f *Forwarder) accept(l *Listener) {
 		k := c.fd.k
 		t := FourTuple{Network: "tcp", Src: k.peer, Dst: k.localAddr()}
 		f.mu.Lock()
-		r := f.pending[t.id()]
+		r := f.pending[idOf(t)]
 		if r != nil && r.shaking && r.place != nil {
 			r.conn <- c
 			f.completeLocked(r)
@@ -342,7 +342,7 @@ func domainOf(a netip.Addr) int {
 
 // registered is the connection of the request's 4-tuple, nil if there is none.
 func (r *TCPRequest) registered() tcpConn {
-	np, tp := r.tuple.protos()
+	np, tp := protosOf(r.tuple)
 	if c := tcpOf(r.f.s.ns.FindTransportEndpoint(np, tp, r.id, r.f.s.nicFor(r.tuple))); c != nil && c.State() != tcpListen {
 		return c
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -153,7 +154,7 @@ func TestForwardReject(t *testing.T) {
 				case p.TCP != nil && p.TCP.Flags&packet.RST != 0 && p.TCP.Ack == 101:
 					got = "RST"
 				case p.ICMP != nil:
-					got = itoa(int(p.ICMP.Type)) + "/" + itoa(int(p.ICMP.Code))
+					got = strconv.Itoa(int(p.ICMP.Type)) + "/" + strconv.Itoa(int(p.ICMP.Code))
 				}
 			}
 			want := tt.want
@@ -199,7 +200,7 @@ func TestForwardLookup(t *testing.T) {
 		}
 	}
 	got := w.s.LookupSocket(outside("10.9.0.1:40000", "192.0.2.7:81"))
-	if want := "forwarder egress (0.0.0.0/0) ✓ fd " + itoa(f.v4.FD()) + " LISTEN"; !strings.HasSuffix(got.Short(), want) {
+	if want := "forwarder egress (0.0.0.0/0) ✓ fd " + strconv.Itoa(f.v4.FD()) + " LISTEN"; !strings.HasSuffix(got.Short(), want) {
 		t.Errorf("%s, want it to end in %s", got.Short(), want)
 	}
 	if rt := w.s.LookupRoute(RouteQuery{Src: netip.MustParseAddr("10.9.0.1"), Dst: netip.MustParseAddr("192.0.2.7"), IIF: "cat0"}); !rt.Local() || rt.Rule.Priority != forwardPriority {

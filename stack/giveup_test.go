@@ -105,7 +105,7 @@ func TestDialErrors(t *testing.T) {
 	errs := w.dialing(t, "192.0.2.1:80")
 	syn, err := packet.Parse(w.sent(t)[0])
 	must(t, err)
-	f := FourTuple{"tcp", netip.AddrPortFrom(syn.Dst, syn.TCP.DstPort), netip.AddrPortFrom(syn.Src, syn.TCP.SrcPort)}
+	f := FourTuple{Network: "tcp", Src: netip.AddrPortFrom(syn.Dst, syn.TCP.DstPort), Dst: netip.AddrPortFrom(syn.Src, syn.TCP.SrcPort)}
 	w.inject(segment(t, f, packet.RST|packet.ACK, 0, syn.TCP.Seq+1, ""))
 	if err := <-errs; !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("RST: %v, want ECONNREFUSED", err)
@@ -360,7 +360,7 @@ func BenchmarkSockets(b *testing.B) {
 	const conns = 10_000
 	for i := range conns {
 		src := netip.AddrPortFrom(netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, 0x0a090003+uint32(i>>14)))), uint16(1024+i&0x3fff))
-		w.handshake(b, FourTuple{"tcp", src, netip.MustParseAddrPort("10.9.0.2:80")}, 1)
+		w.handshake(b, FourTuple{Network: "tcp", Src: src, Dst: netip.MustParseAddrPort("10.9.0.2:80")}, 1)
 		if _, err := l.Accept(); err != nil {
 			b.Fatal(err)
 		}

@@ -25,8 +25,6 @@ const (
 // ICMP is put together for echoes alone. An error is smaller than any MTU (RFC 1812
 // 4.3.2.3, RFC 4443 2.4(c)), so that nobody has to cut one, and in pieces it would get
 // past falseTooBig; neighbour discovery may not be cut (RFC 6980 5).
-//
-// A whole packet costs one comparison in IPv4, and three in IPv6.
 func unfitFragment(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) string {
 	var f fragment
 	var ok bool

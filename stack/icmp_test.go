@@ -137,8 +137,8 @@ func TestRouteTypeAnswers(t *testing.T) {
 		} {
 			src, dst := netip.AddrPortFrom(ip(f.src), 5555), netip.AddrPortFrom(ip(f.dst), 80)
 			for i, b := range [][]byte{
-				datagram(t, FourTuple{"udp", src, dst}, "meow"),
-				segment(t, FourTuple{"tcp", src, dst}, packet.SYN, 1, 0, ""),
+				datagram(t, FourTuple{Network: "udp", Src: src, Dst: dst}, "meow"),
+				segment(t, FourTuple{Network: "tcp", Src: src, Dst: dst}, packet.SYN, 1, 0, ""),
 				echo(t, src.Addr(), dst.Addr(), strings.Repeat("x", 1300)),
 			} {
 				before := c.count(w.s.Drops())
@@ -170,9 +170,9 @@ func TestRouteTypeAnswers(t *testing.T) {
 			// No error about an error or a broken packet, nor to a sender that is many
 			// or none.
 			for _, b := range [][]byte{
-				datagram(t, FourTuple{"udp", src, dst}, strings.Repeat("x", 40))[:60], // shorter than its header says
+				datagram(t, FourTuple{Network: "udp", Src: src, Dst: dst}, strings.Repeat("x", 40))[:60], // shorter than its header says
 				icmpError(t, src.Addr(), dst.Addr()),
-				datagram(t, FourTuple{"udp", netip.AddrPortFrom(route.FamilyOf(dst.Addr()).Any(), 5555), dst}, "meow"),
+				datagram(t, FourTuple{Network: "udp", Src: netip.AddrPortFrom(route.FamilyOf(dst.Addr()).Any(), 5555), Dst: dst}, "meow"),
 			} {
 				if got := w.ask(t, b); got != nil {
 					t.Errorf("%s: %v, want silence", c.typ, got)

@@ -33,7 +33,7 @@ type TCPInfo struct {
 // SocketInfo describes a socket, or a connection without one: half-open, or
 // closed by the application and not yet gone.
 type SocketInfo struct {
-	ID        uint64         `json:"id,omitempty"` // of the socket, as lsof's DEVICE and ss's ino; 0: none
+	ID        uint64         `json:"id,omitempty"` // of the socket, as lsof's DEVICE and ss's ino, and of its connection: Event.Conn; 0: none
 	FD        int            `json:"fd"`           // -1: none
 	Network   string         `json:"network"`
 	Family    Family         `json:"family"`
@@ -81,7 +81,7 @@ func (s *Stack) Sockets() []SocketInfo {
 		if st := c.State(); st.ended() || st == tcpNew {
 			continue
 		}
-		k := &socket{s: s, fd: -1, domain: AF_INET6, typ: SOCK_STREAM, ep: ep}
+		k := &socket{s: s, id: s.events.identity(c), fd: -1, domain: AF_INET6, typ: SOCK_STREAM, ep: ep}
 		if local, _ := c.Ends(); local.Addr().Is4() {
 			k.domain = AF_INET
 		}

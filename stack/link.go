@@ -105,7 +105,7 @@ func (l *link) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stac
 			// transport.go completes and publishes the event when a socket is chosen.
 			l.s.events.expect(pkt, ev)
 		} else {
-			l.s.events.publish(Event{Packet: ev})
+			l.s.events.unclaimed(proto, ev)
 			ev = nil
 		}
 	}
@@ -116,7 +116,7 @@ func (l *link) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stac
 		l.s.sendUnreachable(l, proto, pkt, rt.Type)
 	}
 	if ev != nil {
-		l.s.events.finish(pkt, ev)
+		l.s.events.finish(proto, pkt, ev)
 	}
 }
 
@@ -141,13 +141,9 @@ func (l *link) DeliverBatched(proto tcpip.NetworkProtocolNumber, pkt *stack.Pack
 func (l *link) EndBatch() { l.thin.Flush() }
 
 // falseTooBig reports whether an incoming packet is an ICMP error that asks for smaller
-// packets and is not to be believed. Only ICMP errors are looked at closely, so it costs
-// other packets a comparison.
+// packets and is not to be believed.
 func (l *link) falseTooBig(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) bool {
 	if l.loopback || l.s.guards == nil {
-		return false
-	}
-	if b, ok := pkt.Data().PullUp(header.IPv4MinimumSize); !ok || !mayBeICMP(proto, b) {
 		return false
 	}
 	b, ok := pkt.Data().PullUp(min(pkt.Data().Size(), maxQuoteV6))
@@ -156,14 +152,6 @@ func (l *link) falseTooBig(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketB
 	}
 	tp, icmp := transportOf(proto, b)
 	return l.s.guards.FalseTooBig(l.id, proto, tp, icmp)
-}
-
-// mayBeICMP looks at the protocol field of an IP header's first 20 bytes.
-func mayBeICMP(proto tcpip.NetworkProtocolNumber, b []byte) bool {
-	if proto == ipv4.ProtocolNumber {
-		return header.IPv4(b).Protocol() == uint8(header.ICMPv4ProtocolNumber)
-	}
-	return header.IPv6(b).NextHeader() == uint8(header.ICMPv6ProtocolNumber)
 }
 
 // forSocket reports whether a whole packet is for a socket, so that its event
@@ -193,6 +181,9 @@ func (l *link) admit(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer,
 		}
 		return l.admitFragment(proto, pkt)
 	case rt.Type == Local:
+		if b, ok := pkt.Data().PullUp(header.IPv4MinimumSize); ok && plain(proto, b) {
+			return ""
+		}
 		if l.falseTooBig(proto, pkt) {
 			l.s.drops.falseTooBig.Add(1)
 			return "FALSE_TOO_BIG"
@@ -206,6 +197,18 @@ func (l *link) admit(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer,
 		return "IP_INADDRERRORS"
 	}
 	return l.s.drops.drop(rt.Type)
+}
+
+// plain reports whether the first 20 bytes of an IP header are those of a whole TCP
+// segment or UDP datagram, which only its socket judges.
+func plain(proto tcpip.NetworkProtocolNumber, b []byte) bool {
+	var tp tcpip.TransportProtocolNumber
+	if h := header.IPv4(b); proto == ipv4.ProtocolNumber && !h.More() && h.FragmentOffset() == 0 {
+		tp = h.TransportProtocol()
+	} else if proto != ipv4.ProtocolNumber {
+		tp = header.IPv6(b).TransportProtocol()
+	}
+	return tp == header.TCPProtocolNumber || tp == header.UDPProtocolNumber
 }
 
 // admitFragment is admit for what netstack would put together here.
@@ -289,13 +292,12 @@ func (l *link) dispose(pkt *stack.PacketBuffer) bool {
 	}
 	q := RouteQuery{Src: src, Dst: dst}
 	var rt *Route
-	var ev *PacketEvent
-	var g sent
+	var o outbound
 	if l.s.events.on(segmentEvents) {
-		ev, g = l.s.packetOut(l, pkt)
+		o = l.s.packetOut(l, pkt)
 	}
-	if ev != nil {
-		ev.Route, rt = l.s.db.Load().Explain(q)
+	if o.ev != nil {
+		o.ev.Route, rt = l.s.db.Load().Explain(q)
 	} else {
 		_, rt = l.s.db.Load().Decide(q, nil)
 	}
@@ -311,15 +313,13 @@ func (l *link) dispose(pkt *stack.PacketBuffer) bool {
 	case rt.Err() != nil:
 		drop = l.s.drops.drop(rt.Type)
 	case rt.Type == Local:
-		l.s.events.publishPacket(ev, "")
-		l.s.events.sent(g)
+		l.s.events.leaves(&o, "")
 		in := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: pkt.ToBuffer()})
 		l.s.lo.DeliverNetworkPacket(pkt.NetworkProtocolNumber, in)
 		in.DecRef()
 		return true
 	}
-	l.s.events.publishPacket(ev, drop)
-	l.s.events.sent(g)
+	l.s.events.leaves(&o, drop)
 	return drop != ""
 }
 

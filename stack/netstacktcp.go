@@ -7,9 +7,11 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
 
 	"github.com/catflap/catflap/stack/internal/clock"
 	"github.com/catflap/catflap/stack/internal/mend"
@@ -169,8 +171,15 @@ func (c netstackConn) State() tcpState {
 
 // Ends implements tcpConn.
 func (c netstackConn) Ends() (local, remote netip.AddrPort) {
-	id := &c.e.TransportEndpointInfo.ID
-	return netip.AddrPortFrom(fromTCPIP(id.LocalAddress), id.LocalPort), netip.AddrPortFrom(fromTCPIP(id.RemoteAddress), id.RemotePort)
+	id, f := &c.e.TransportEndpointInfo.ID, IPv6
+	if c.e.NetProto == ipv4.ProtocolNumber {
+		f = IPv4
+	}
+	local = netip.AddrPortFrom(fromTCPIPOr(id.LocalAddress, f), id.LocalPort)
+	if id.RemoteAddress.Len() != 0 {
+		remote = netip.AddrPortFrom(fromTCPIP(id.RemoteAddress), id.RemotePort)
+	}
+	return local, remote
 }
 
 // Unsent implements tcpConn.
@@ -327,6 +336,39 @@ func (c netstackConn) Follow() tcpFollower { return &netstackFollower{conn: c} }
 type netstackFollower struct {
 	conn netstackConn
 	past
+
+	mu      sync.Mutex // comes before the lock of the endpoint's waiter.Queue
+	probe   tcpProbe   // nil: not started, or stopped
+	stopped bool
+	entry   waiter.Entry
+}
+
+// Start implements tcpFollower. netstack notifies those who wait for an endpoint after
+// each change of its state but those that a segment brings to a connected one, which the
+// probe sees.
+func (f *netstackFollower) Start(p tcpProbe) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	q := peek.WaiterQueue(f.conn.e)
+	if q == nil || f.stopped || f.probe != nil {
+		return
+	}
+	f.probe = p
+	f.entry.Init(f, waiter.AllEvents)
+	q.EventRegister(&f.entry)
+}
+
+// NotifyEvent implements waiter.EventListener.
+func (f *netstackFollower) NotifyEvent(waiter.EventMask) { f.probe.changed(f.conn) }
+
+// Stop implements tcpFollower.
+func (f *netstackFollower) Stop() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stopped = true
+	if f.probe != nil {
+		peek.WaiterQueue(f.conn.e).EventUnregister(&f.entry)
+	}
 }
 
 // Look implements tcpFollower.

@@ -173,9 +173,10 @@ func (w *world) steering(t *rapid.T) {
 // flow draws the addresses of a packet.
 func (w *world) flow(t *rapid.T, network string) FourTuple {
 	f := pick1(t, "family", []Family{IPv4, IPv6})
-	return FourTuple{network,
-		netip.AddrPortFrom(ip(pick1(t, "src", worldPeers[f])), pick1(t, "src port", append(worldPorts, 5001, 5002))),
-		netip.AddrPortFrom(ip(pick1(t, "dst", worldAddrs[f])), pick1(t, "dst port", worldPorts)),
+	return FourTuple{
+		Network: network,
+		Src:     netip.AddrPortFrom(ip(pick1(t, "src", worldPeers[f])), pick1(t, "src port", append(worldPorts, 5001, 5002))),
+		Dst:     netip.AddrPortFrom(ip(pick1(t, "dst", worldAddrs[f])), pick1(t, "dst port", worldPorts)),
 	}
 }
 

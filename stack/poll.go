@@ -1,14 +1,14 @@
 package stack
 
 import (
-	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"github.com/catflap/catflap/stack/event"
 )
 
 // Poll events: poll(2), with Linux's values on every OS.
@@ -28,13 +28,6 @@ const (
 	EPOLL_CTL_DEL = 2
 	EPOLL_CTL_MOD = 3
 )
-
-// PollFD is one entry of Poll: what to wait for, and what was found.
-type PollFD struct {
-	FD      int
-	Events  int
-	Revents int
-}
 
 const pollMask = POLLIN | POLLPRI | POLLOUT | POLLERR | POLLHUP | POLLRDHUP
 
@@ -107,47 +100,13 @@ func (w waker) NotifyEvent(waiter.EventMask) {
 // Poll waits until one of fds is ready, and returns how many are: poll(2). A
 // negative timeout means without end. Entries with negative FD are passed over.
 func (y *Sys) Poll(fds []PollFD, timeout time.Duration) (int, error) {
-	c := y.begin("poll")
-	var asked string
-	if c != nil {
-		asked = pollArg(fds, "events", func(p PollFD) int { return p.Events })
-	}
+	c := y.begin("poll", -1)
 	n, err := y.poll(fds, timeout)
 	if c != nil {
-		switch {
-		case err == nil && n == 0:
-			c.ev.Result = "0 (Timeout)"
-		case err == nil:
-			found := slices.DeleteFunc(slices.Clone(fds), func(p PollFD) bool { return p.Revents == 0 })
-			c.ev.Result = itoa(n) + " (" + pollArg(found, "revents", func(p PollFD) int { return p.Revents }) + ")"
-		}
-		c.end(int64(n), err, text(asked), num(len(fds)), num(millis(timeout)))
+		c.ev.Poll, c.ev.Timeout = slices.Clone(fds), timeout
+		c.end(nil, int64(n), err)
 	}
 	return n, err
-}
-
-// millis is a timeout as poll(2) takes it.
-func millis(d time.Duration) int {
-	if d < 0 {
-		return -1
-	}
-	return int((d + time.Millisecond - 1) / time.Millisecond)
-}
-
-func pollArg(fds []PollFD, name string, events func(PollFD) int) string {
-	var b strings.Builder
-	for i, p := range fds {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		fmt.Fprintf(&b, "{fd=%d", p.FD)
-		if p.FD >= 0 {
-			fmt.Fprintf(&b, ", %s=%s", name, flagNames(events(p), "0", POLLIN, "POLLIN", POLLPRI, "POLLPRI", POLLOUT, "POLLOUT",
-				POLLERR, "POLLERR", POLLHUP, "POLLHUP", POLLNVAL, "POLLNVAL", POLLRDHUP, "POLLRDHUP"))
-		}
-		b.WriteByte('}')
-	}
-	return "[" + b.String() + "]"
 }
 
 func (y *Sys) poll(fds []PollFD, timeout time.Duration) (int, error) {
@@ -209,12 +168,6 @@ func (y *Sys) timeout(d time.Duration) (<-chan struct{}, func()) {
 	return ch, func() { t.Stop() }
 }
 
-// EpollEvent is what epoll_ctl registers and epoll_wait reports.
-type EpollEvent struct {
-	Events uint32
-	Data   uint64
-}
-
 // epoll is an epoll instance: a file that knows which of its sockets may be ready.
 type epoll struct {
 	w waker
@@ -265,13 +218,14 @@ func (e *epoll) closeFile() {
 
 // EpollCreate1 makes an epoll instance: epoll_create1(2).
 func (y *Sys) EpollCreate1(flags int) (int, error) {
-	c := y.begin("epoll_create1")
+	c := y.begin("epoll_create1", -1)
 	fd, err := y.reserve()
 	if err == nil {
 		err = y.install(fd, &epoll{w: make(waker, 1), items: map[*socket]*epollItem{}, done: make(chan struct{})})
 	}
 	if c != nil {
-		c.end(int64(fd), err, text(flagNames(flags, "0", SOCK_CLOEXEC, "EPOLL_CLOEXEC")))
+		c.ev.Flags = flags
+		c.end(nil, int64(fd), err)
 	}
 	return fd, err
 }
@@ -290,14 +244,14 @@ func (y *Sys) epoll(fd int) (*epoll, error) {
 
 // EpollCtl adds, changes or removes a socket: epoll_ctl(2).
 func (y *Sys) EpollCtl(epfd, op, fd int, ev EpollEvent) error {
-	c := y.begin("epoll_ctl")
+	c := y.begin("epoll_ctl", epfd)
 	err := y.epollCtl(epfd, op, fd, ev)
 	if c != nil {
-		e := "NULL"
+		c.ev.Op, c.ev.Arg = op, fd
 		if op != EPOLL_CTL_DEL {
-			e = ev.text()
+			c.ev.Epoll = []EpollEvent{ev}
 		}
-		c.end(0, err, num(epfd), text(epollOp(op)), num(fd), text(e))
+		c.end(nil, 0, err)
 	}
 	return err
 }
@@ -357,24 +311,18 @@ func (y *Sys) epollCtl(epfd, op, fd int, ev EpollEvent) error {
 // EpollWait waits for events and fills evs: epoll_wait(2). A negative timeout
 // means without end.
 func (y *Sys) EpollWait(epfd int, evs []EpollEvent, timeout time.Duration) (int, error) {
-	c := y.begin("epoll_wait")
+	c := y.begin("epoll_wait", epfd)
 	n, err := y.epollWait(epfd, evs, timeout)
 	if c != nil {
-		found := bufAddr(evs)
+		c.ev.Arg, c.ev.Timeout = len(evs), timeout
 		if err == nil {
-			var list []string
-			for _, ev := range evs[:n] {
-				list = append(list, ev.text())
-			}
-			found = text("[" + strings.Join(list, ", ") + "]")
+			c.ev.Epoll = slices.Clone(evs[:n])
+		} else {
+			c.ev.Buffer = &event.Buffer{Addr: addressOf(evs), Len: -1}
 		}
-		c.end(int64(n), err, num(epfd), found, num(len(evs)), num(millis(timeout)))
+		c.end(nil, int64(n), err)
 	}
 	return n, err
-}
-
-func (ev EpollEvent) text() string {
-	return fmt.Sprintf("{events=%s, data={u32=%d, u64=%d}}", epollNames(ev.Events), uint32(ev.Data), ev.Data)
 }
 
 func (y *Sys) epollWait(epfd int, evs []EpollEvent, timeout time.Duration) (int, error) {
@@ -442,21 +390,4 @@ func (e *epoll) collect(evs []EpollEvent) int {
 		}
 	}
 	return n
-}
-
-func epollOp(op int) string {
-	switch op {
-	case EPOLL_CTL_ADD:
-		return "EPOLL_CTL_ADD"
-	case EPOLL_CTL_DEL:
-		return "EPOLL_CTL_DEL"
-	case EPOLL_CTL_MOD:
-		return "EPOLL_CTL_MOD"
-	}
-	return itoa(op)
-}
-
-func epollNames(ev uint32) string {
-	return flagNames(int(ev), "0", POLLIN, "EPOLLIN", POLLPRI, "EPOLLPRI", POLLOUT, "EPOLLOUT", POLLERR, "EPOLLERR",
-		POLLHUP, "EPOLLHUP", POLLRDHUP, "EPOLLRDHUP", EPOLLONESHOT, "EPOLLONESHOT", EPOLLET, "EPOLLET")
 }

@@ -18,13 +18,14 @@ import (
 // socket is an open socket: an fd and the netstack endpoint behind it.
 type socket struct {
 	s      *Stack
-	id     uint64 // never used again, unlike fd
+	id     uint64 // never used again, unlike fd; of a connection, its identity: Event.Conn
 	fd     int
 	domain int // AF_INET or AF_INET6
 	typ    int // SOCK_STREAM or SOCK_DGRAM
 	ep     tcpip.Endpoint
 	wq     *waiter.Queue
 
+	conn        atomic.Uint64 // id once the socket is a connection's; 0: it is none's
 	nonblock    atomic.Bool
 	freebind    atomic.Bool
 	transparent atomic.Bool
@@ -61,9 +62,16 @@ type option struct {
 	value       any
 }
 
-func (y *Sys) newSocket(fd, domain, typ int, ep tcpip.Endpoint, wq *waiter.Queue, nonblock bool) (*socket, error) {
-	k := &socket{s: y.s, id: y.ids.Add(1), fd: fd, domain: domain, typ: typ, ep: ep, wq: wq, closed: make(chan struct{})}
+// newSocket makes a socket at fd; conn is the identity of the connection that it is
+// accepted with, 0 if it is none.
+func (y *Sys) newSocket(conn uint64, fd, domain, typ int, ep tcpip.Endpoint, wq *waiter.Queue, nonblock bool) (*socket, error) {
+	id := conn
+	if id == 0 {
+		id = y.ids.Add(1)
+	}
+	k := &socket{s: y.s, id: id, fd: fd, domain: domain, typ: typ, ep: ep, wq: wq, closed: make(chan struct{})}
 	k.nonblock.Store(nonblock)
+	k.conn.Store(conn)
 	if err := y.install(fd, k); err != nil {
 		ep.Abort()
 		return nil, err
@@ -249,7 +257,7 @@ func (k *socket) accept(flags int) (*socket, error) {
 		k.s.sys.release(fd, reserved{})
 		return nil, errnoOf(terr)
 	}
-	n, err := k.s.sys.newSocket(fd, k.domain, k.typ, ep, wq, flags&SOCK_NONBLOCK != 0)
+	n, err := k.s.sys.newSocket(k.s.events.accepted(tcpOf(ep)), fd, k.domain, k.typ, ep, wq, flags&SOCK_NONBLOCK != 0)
 	if err != nil {
 		return nil, err
 	}
@@ -326,6 +334,13 @@ func (k *socket) connect(ap netip.AddrPort) error {
 		}
 	}
 	was := k.connected.Swap(!k.stream())
+	if k.stream() && k.conn.CompareAndSwap(0, k.id) {
+		defer func() {
+			if err != nil && err != syscall.EINPROGRESS {
+				k.conn.Store(0) // no SYN was sent
+			}
+		}()
+	}
 	err = errnoOf(k.ep.Connect(fa))
 	if err != nil {
 		k.connected.Store(was)

@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"fmt"
 	"math"
 	"slices"
 	"syscall"
@@ -85,44 +84,41 @@ const (
 // Setsockopt sets an option: setsockopt(2). value is an int for most options, a
 // string for TCP_CONGESTION and SO_BINDTODEVICE, a Linger for SO_LINGER.
 func (y *Sys) Setsockopt(fd, level, name int, value any) error {
-	c := y.begin("setsockopt")
+	c := y.begin("setsockopt", fd)
 	k, err := y.socket(fd)
 	if err == nil {
 		err = k.setsockopt(level, name, value)
 	}
 	if c != nil {
-		c.endSetsockopt(fd, level, name, value, err)
+		c.ev.Option = optionEvent(level, name, value)
+		c.end(k, 0, err)
 	}
 	return err
 }
 
 // setOption is Setsockopt for the net API.
 func (y *Sys) setOption(k *socket, level, name int, value any) error {
-	c := y.begin("setsockopt")
+	c := y.begin("setsockopt", k.fd)
 	err := k.setsockopt(level, name, value)
 	if c != nil {
-		c.endSetsockopt(k.fd, level, name, value, err)
+		c.ev.Option = optionEvent(level, name, value)
+		c.end(k, 0, err)
 	}
 	return err
-}
-
-func (c *call) endSetsockopt(fd, level, name int, value any, err error) {
-	v, size := optionValue(value)
-	c.end(0, err, num(fd), text(levelName(level)), text(optionName(level, name)), text(v), num(size))
 }
 
 // Getsockopt reads an option: getsockopt(2). The value has the type that
 // Setsockopt takes; TCP_INFO gives a TCPInfo.
 func (y *Sys) Getsockopt(fd, level, name int) (any, error) {
-	c := y.begin("getsockopt")
+	c := y.begin("getsockopt", fd)
 	k, err := y.socket(fd)
 	var v any
 	if err == nil {
 		v, err = k.getsockopt(level, name)
 	}
 	if c != nil {
-		s, size := optionValue(v)
-		c.end(0, err, num(fd), text(levelName(level)), text(optionName(level, name)), text(s), text(fmt.Sprintf("[%d]", size)))
+		c.ev.Option = optionEvent(level, name, v)
+		c.end(k, 0, err)
 	}
 	return v, err
 }
@@ -529,62 +525,4 @@ func (k *socket) soError() error {
 		return nil
 	}
 	return k.takeError()
-}
-
-func levelName(level int) string {
-	switch level {
-	case SOL_SOCKET:
-		return "SOL_SOCKET"
-	case SOL_IP:
-		return "SOL_IP"
-	case SOL_IPV6:
-		return "SOL_IPV6"
-	case SOL_TCP:
-		return "SOL_TCP"
-	}
-	return itoa(level)
-}
-
-var optionNames = map[[2]int]string{
-	{SOL_SOCKET, SO_REUSEADDR}: "SO_REUSEADDR", {SOL_SOCKET, SO_TYPE}: "SO_TYPE", {SOL_SOCKET, SO_ERROR}: "SO_ERROR",
-	{SOL_SOCKET, SO_BROADCAST}: "SO_BROADCAST", {SOL_SOCKET, SO_SNDBUF}: "SO_SNDBUF", {SOL_SOCKET, SO_RCVBUF}: "SO_RCVBUF",
-	{SOL_SOCKET, SO_KEEPALIVE}: "SO_KEEPALIVE", {SOL_SOCKET, SO_LINGER}: "SO_LINGER", {SOL_SOCKET, SO_REUSEPORT}: "SO_REUSEPORT",
-	{SOL_SOCKET, SO_BINDTODEVICE}: "SO_BINDTODEVICE", {SOL_SOCKET, SO_ACCEPTCONN}: "SO_ACCEPTCONN",
-	{SOL_SOCKET, SO_PROTOCOL}: "SO_PROTOCOL", {SOL_SOCKET, SO_DOMAIN}: "SO_DOMAIN",
-	{SOL_IP, IP_TOS}: "IP_TOS", {SOL_IP, IP_TTL}: "IP_TTL", {SOL_IP, IP_MTU_DISCOVER}: "IP_MTU_DISCOVER",
-	{SOL_IP, IP_FREEBIND}: "IP_FREEBIND", {SOL_IP, IP_TRANSPARENT}: "IP_TRANSPARENT",
-	{SOL_IPV6, IPV6_UNICAST_HOPS}: "IPV6_UNICAST_HOPS", {SOL_IPV6, IPV6_V6ONLY}: "IPV6_V6ONLY", {SOL_IPV6, IPV6_TCLASS}: "IPV6_TCLASS",
-	{SOL_IPV6, IPV6_FREEBIND}: "IPV6_FREEBIND", {SOL_IPV6, IPV6_TRANSPARENT}: "IPV6_TRANSPARENT",
-	{SOL_TCP, TCP_NODELAY}: "TCP_NODELAY", {SOL_TCP, TCP_MAXSEG}: "TCP_MAXSEG", {SOL_TCP, TCP_CORK}: "TCP_CORK",
-	{SOL_TCP, TCP_KEEPIDLE}: "TCP_KEEPIDLE", {SOL_TCP, TCP_KEEPINTVL}: "TCP_KEEPINTVL", {SOL_TCP, TCP_KEEPCNT}: "TCP_KEEPCNT",
-	{SOL_TCP, TCP_SYNCNT}: "TCP_SYNCNT", {SOL_TCP, TCP_LINGER2}: "TCP_LINGER2", {SOL_TCP, TCP_DEFER_ACCEPT}: "TCP_DEFER_ACCEPT",
-	{SOL_TCP, TCP_WINDOW_CLAMP}: "TCP_WINDOW_CLAMP", {SOL_TCP, TCP_INFO}: "TCP_INFO", {SOL_TCP, TCP_QUICKACK}: "TCP_QUICKACK",
-	{SOL_TCP, TCP_CONGESTION}: "TCP_CONGESTION", {SOL_TCP, TCP_USER_TIMEOUT}: "TCP_USER_TIMEOUT",
-}
-
-func optionName(level, name int) string {
-	if n, ok := optionNames[[2]int{level, name}]; ok {
-		return n
-	}
-	return itoa(name)
-}
-
-// optionValue writes an option's value as strace does, with its size in bytes.
-func optionValue(v any) (string, int) {
-	switch v := v.(type) {
-	case int:
-		return fmt.Sprintf("[%d]", v), 4
-	case bool:
-		if v {
-			return "[1]", 4
-		}
-		return "[0]", 4
-	case string:
-		return Quote([]byte(v), len(v), len(v)), len(v)
-	case Linger:
-		return fmt.Sprintf("{l_onoff=%d, l_linger=%d}", v.OnOff, v.Linger), 8
-	case TCPInfo:
-		return fmt.Sprintf("{tcpi_state=%s, tcpi_snd_cwnd=%d, tcpi_rtt=%d, ...}", v.State, v.SndCwnd, v.RTT/time.Microsecond), 0
-	}
-	return "NULL", 0
 }

@@ -127,6 +127,7 @@ func New(cfg Config) (*Stack, error) {
 	s.links.Store(new([]*link))
 	s.db.Store(route.New())
 	s.sys.init(s, cfg.MaxFDs)
+	s.events.init(s)
 	cfg.TCP = cfg.TCP.withDefaults()
 
 	opts := stack.Options{
@@ -171,6 +172,9 @@ func New(cfg Config) (*Stack, error) {
 }
 
 func (s *Stack) configure(cfg Config) error {
+	if err := cfg.TCP.check(s.ns); err != nil {
+		return err
+	}
 	if err := cfg.TCP.apply(s.ns); err != nil {
 		return fmt.Errorf("stack: TCP configuration: %s", err)
 	}
@@ -272,7 +276,7 @@ func (s *Stack) Close() error {
 		close(s.done)
 		s.sys.closeAll()
 		s.closeForwarders()
-		s.events.close()
+		s.events.Close()
 		s.stalls.Close()
 		for _, l := range *s.links.Load() {
 			if l.delayed != nil {

@@ -208,7 +208,7 @@ func TestAsStrace(t *testing.T) {
 	var ours []straceLine
 	for ev := range sub.Events() {
 		if ev.Call != nil {
-			ours = append(ours, parseStrace(t, ev.Call.String()))
+			ours = append(ours, parseStrace(t, FormatCall(ev.Call)))
 		}
 	}
 	// At the end each closes what is open, and the process says PASS.

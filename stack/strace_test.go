@@ -11,60 +11,6 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 )
 
-// Strings as strace 6.1 writes them.
-func TestQuote(t *testing.T) {
-	for _, c := range []struct {
-		in   string
-		size int
-		want string
-	}{
-		{"", 32, `""`},
-		{"meow", 32, `"meow"`},
-		{"meow", 4, `"meow"`},
-		{"meows", 4, `"meow"...`},
-		{"meow", 0, `""...`},
-		{"GET / HTTP/1.1\r\nHost: x\r\n", 32, `"GET / HTTP/1.1\r\nHost: x\r\n"`},
-		{"\t\v\f\n\r", 32, `"\t\v\f\n\r"`},
-		{`"quoted" \ back`, 32, `"\"quoted\" \\ back"`},
-		{"a\x00b", 32, `"a\0b"`},
-		{"a\x001", 32, `"a\0001"`}, // a digit follows: three octal digits
-		{"a\x008", 32, `"a\08"`},   // 8 is no octal digit
-		{"\x01\x017", 32, `"\1\0017"`},
-		{"\x1b[0m\x7f\x80\xff", 32, `"\33[0m\177\200\377"`},
-		{"katze: \xc3\xbc", 32, `"katze: \303\274"`},
-		{"\x00\x00\x00", 2, `"\0\0"...`},
-	} {
-		if got := Quote([]byte(c.in), len(c.in), c.size); got != c.want {
-			t.Errorf("Quote(%q, %d) = %s, want %s", c.in, c.size, got, c.want)
-		}
-	}
-	if got := Quote([]byte("meow"), 9, 32); got != `"meow"...` {
-		t.Errorf("Quote of 4 bytes of 9: %s", got)
-	}
-}
-
-func TestCallFormat(t *testing.T) {
-	for _, c := range []struct {
-		ev   CallEvent
-		size int
-		want string
-	}{
-		{CallEvent{Name: "socket", Args: []CallArg{text("AF_INET"), text("SOCK_STREAM|SOCK_CLOEXEC|SOCK_NONBLOCK"), text("IPPROTO_IP")}, Ret: 3}, 32,
-			"socket(AF_INET, SOCK_STREAM|SOCK_CLOEXEC|SOCK_NONBLOCK, IPPROTO_IP) = 3"},
-		{CallEvent{Name: "bind", Args: []CallArg{num(3), sockaddrArg(netip.MustParseAddrPort("10.9.0.2:80")), num(16)}, Ret: -1, Errno: syscall.EADDRINUSE, Error: "EADDRINUSE"}, 32,
-			`bind(3, {sa_family=AF_INET, sin_port=htons(80), sin_addr=inet_addr("10.9.0.2")}, 16) = -1 EADDRINUSE (Address already in use)`},
-		{CallEvent{Name: "listen", Args: []CallArg{num(3), num(4096)}}, 32, "listen(3, 4096)                         = 0"},
-		{CallEvent{Name: "read", Args: []CallArg{num(4), data([]byte("GET / HTTP/1.1\r\n\r\n"), 18), num(4096)}, Ret: 18}, 5,
-			`read(4, "GET /"..., 4096)               = 18`},
-		{CallEvent{Name: "poll", Args: []CallArg{text("[{fd=3, events=POLLIN}]"), num(1), num(0)}, Result: "0 (Timeout)"}, 32,
-			"poll([{fd=3, events=POLLIN}], 1, 0)     = 0 (Timeout)"},
-	} {
-		if got := c.ev.Format(c.size); got != c.want {
-			t.Errorf("got  %s\nwant %s", got, c.want)
-		}
-	}
-}
-
 // Every call of Sys is an event, with its name, whether it succeeds or not.
 func TestEveryCallIsAnEvent(t *testing.T) {
 	s := newStack(t, Config{})
@@ -117,7 +63,7 @@ func TestEveryCallIsAnEvent(t *testing.T) {
 		case ev := <-sub.Events():
 			if c := ev.Call; c != nil && c.Name != "socket" {
 				got = append(got, strings.TrimSpace(c.Name+" "+c.Error))
-				if c.Start.IsZero() || c.Duration < 0 || c.String() == "" {
+				if c.Start.IsZero() || c.Duration < 0 || FormatCall(c) == "" {
 					t.Errorf("%+v", c)
 				}
 			}
@@ -136,7 +82,7 @@ func TestUnfollowedCallsCostNothing(t *testing.T) {
 	c, srv := connPair(t, s, "tcp", "127.0.0.1:0")
 	defer c.Close()
 	defer srv.Close()
-	if n := testing.AllocsPerRun(100, func() { s.sys.begin("read") }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { s.sys.begin("read", 3) }); n != 0 {
 		t.Errorf("begin allocates %v times", n)
 	}
 	_, err := srv.Write(make([]byte, 8192))

@@ -68,7 +68,7 @@ const (
 type Sys struct {
 	s   *Stack
 	max int
-	ids atomic.Uint64 // sockets made so far
+	ids atomic.Uint64 // sockets made, and connections seen before they had one, so far
 
 	mu      sync.Mutex
 	files   []file                     // by fd; nil: free

@@ -1,7 +1,10 @@
 package stack
 
 import (
+	"fmt"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -76,6 +79,19 @@ func (c TCPConfig) withDefaults() TCPConfig {
 		c.TimeWait = timeWait
 	}
 	return c
+}
+
+// check says what of c there is not.
+func (c TCPConfig) check(ns *stack.Stack) error {
+	var have tcpip.TCPAvailableCongestionControlOption
+	if err := ns.TransportProtocolOption(header.TCPProtocolNumber, &have); err != nil {
+		return fmt.Errorf("stack: TCP congestion controls: %s", err)
+	}
+	names := strings.Fields(string(have))
+	if slices.Sort(names); !slices.Contains(names, c.CongestionControl) {
+		return fmt.Errorf("stack: TCP.CongestionControl is %q, which there is not: want %s", c.CongestionControl, strings.Join(names, " or "))
+	}
+	return nil
 }
 
 func (c TCPConfig) apply(ns *stack.Stack) tcpip.Error {

@@ -18,8 +18,9 @@ type tcpConn interface {
 	// State takes no lock: the caller may hold any.
 	State() tcpState
 
-	// Ends returns the addresses and ports. They are fixed once the connection has
-	// left the states before SYN-SENT; before, the caller holds its lock.
+	// Ends returns the addresses and ports: of a listener the address that it listens
+	// on, which may be the unspecified one, and no remote. They are fixed once the
+	// connection has left the states before SYN-SENT; before, the caller holds its lock.
 	Ends() (local, remote netip.AddrPort)
 
 	// Unsent returns the bytes that the application has written and the peer has not
@@ -66,13 +67,25 @@ type tcpConn interface {
 	Follow() tcpFollower
 }
 
-// tcpProbe is told of each segment that a connection has processed.
+// tcpProbe is told what a connection does, in the goroutine that does it.
 type tcpProbe interface {
+	// received is called after each segment that the connection has processed, with its
+	// lock held.
 	received(c tcpConn)
+
+	// changed is called when the connection's state may have changed. Whoever calls may
+	// hold the connection's lock.
+	changed(c tcpConn)
 }
 
-// tcpFollower tells what a connection does. The caller holds the connection's lock.
+// tcpFollower tells what a connection does. The caller holds the connection's lock, but
+// for Start and Stop.
 type tcpFollower interface {
+	// Start has p told of changes of state, until Stop. A changed of p's must not call
+	// them, nor take a lock that is held while they are called.
+	Start(p tcpProbe)
+	Stop()
+
 	// Cause returns why seg, which the connection is sending, is sent again: "" if it
 	// is sent for the first time, or it is not known why; and the timer that fired for
 	// it, or noTimer.

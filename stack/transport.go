@@ -40,11 +40,9 @@ func (s *Stack) chooseTCP(ep stack.TransportEndpoint, id stack.TransportEndpoint
 	} else {
 		c = s.selectSocket(ep, q)
 	}
-	if conn := tcpOf(c.ep); conn != nil {
-		s.events.observe(conn)
-	}
+	conn := s.events.arrived(tcpOf(c.ep), q.FourTuple, pkt)
 	if l != nil {
-		s.events.socketChosen(pkt, l)
+		s.events.socketChosen(pkt, l, conn)
 	}
 	return c
 }
@@ -86,15 +84,8 @@ func (s *Stack) chooseUDP(ep stack.TransportEndpoint, id stack.TransportEndpoint
 	}
 	l := &SocketLookup{Tuple: q.FourTuple, FD: -1}
 	c := s.explainSocket(ep, q, l)
-	s.events.socketChosen(pkt, l)
+	s.events.socketChosen(pkt, l, 0)
 	return c
-}
-
-// FourTuple names a packet's flow as the packet does: from Src to Dst.
-type FourTuple struct {
-	Network string         `json:"network"` // "tcp" or "udp"
-	Src     netip.AddrPort `json:"src"`
-	Dst     netip.AddrPort `json:"dst"`
 }
 
 func tupleOf(network string, id stack.TransportEndpointID) FourTuple {
@@ -105,15 +96,15 @@ func tupleOf(network string, id stack.TransportEndpointID) FourTuple {
 	}
 }
 
-func (t FourTuple) id() stack.TransportEndpointID {
+func idOf(t FourTuple) stack.TransportEndpointID {
 	return stack.TransportEndpointID{
 		LocalAddress: toTCPIP(t.Dst.Addr()), LocalPort: t.Dst.Port(),
 		RemoteAddress: toTCPIP(t.Src.Addr()), RemotePort: t.Src.Port(),
 	}
 }
 
-// hash spreads flows.
-func (t FourTuple) hash(seed uint32) uint32 {
+// flowHash spreads flows.
+func flowHash(t FourTuple, seed uint32) uint32 {
 	b := binary.BigEndian.AppendUint32(make([]byte, 0, 64), seed)
 	for _, ap := range [...]netip.AddrPort{t.Src, t.Dst} {
 		b = binary.BigEndian.AppendUint16(append(b, ap.Addr().AsSlice()...), ap.Port())
@@ -123,43 +114,12 @@ func (t FourTuple) hash(seed uint32) uint32 {
 	return h.Sum32()
 }
 
-func (t FourTuple) protos() (tcpip.NetworkProtocolNumber, tcpip.TransportProtocolNumber) {
+func protosOf(t FourTuple) (tcpip.NetworkProtocolNumber, tcpip.TransportProtocolNumber) {
 	n := netProto(route.FamilyOf(t.Dst.Addr()))
 	if t.Network == "udp" {
 		return n, udp.ProtocolNumber
 	}
 	return n, header.TCPProtocolNumber
-}
-
-// The steps of a socket lookup, in the order in which they are tried.
-const (
-	StepExact     = "exact 4-tuple"
-	StepSteering  = "steering rules"
-	StepAddrPort  = "listener on address:port"
-	StepPort      = "listener on any address:port"
-	StepForwarder = "forwarder" // only where there is one
-)
-
-// SocketTry is one step of a socket lookup.
-type SocketTry struct {
-	Step      string         `json:"step"`
-	Candidate string         `json:"candidate"` // what was looked for
-	FD        int            `json:"fd"`        // the socket found, or -1
-	Local     netip.AddrPort `json:"local,omitzero"`
-	Remote    netip.AddrPort `json:"remote,omitzero"`
-	State     string         `json:"state,omitempty"`
-	Match     bool           `json:"match"`
-	Why       string         `json:"why"`
-}
-
-// SocketLookup is the answer to "whose packet is this", with the way to it.
-type SocketLookup struct {
-	Tuple  FourTuple   `json:"tuple"`
-	Tries  []SocketTry `json:"tries"`
-	Found  bool        `json:"found"`
-	FD     int         `json:"fd"`              // the winner's fd; -1 if none, or if the application has not accepted it yet
-	State  string      `json:"state,omitempty"` // the winner's TCP state before the packet
-	Answer string      `json:"answer"`          // in words
 }
 
 // LookupSocket says which socket a packet of this flow would reach, and what was
@@ -172,8 +132,8 @@ func (s *Stack) LookupSocket(t FourTuple) *SocketLookup {
 		l.Answer = "none: TCP is for one receiver, and a " + rt.Type.String() + " is dropped"
 		return l
 	}
-	np, tp := t.protos()
-	s.explainSocket(s.ns.FindTransportEndpoint(np, tp, t.id(), s.nicFor(t)), query{FourTuple: t, opens: true}, l)
+	np, tp := protosOf(t)
+	s.explainSocket(s.ns.FindTransportEndpoint(np, tp, idOf(t), s.nicFor(t)), query{FourTuple: t, opens: true}, l)
 	return l
 }
 
@@ -238,7 +198,7 @@ func (s *Stack) selectSteered(ep stack.TransportEndpoint, t FourTuple) choice {
 		return choice{ep: ep, rule: r} // nobody listens where the rule points
 	}
 	// A SO_REUSEPORT group shares the flows out.
-	k := group[t.hash(s.seed)%uint32(len(group))]
+	k := group[flowHash(t, s.seed)%uint32(len(group))]
 	return choice{ep: k.ep.(stack.TransportEndpoint), kind: choseSteered, rule: r}
 }
 

@@ -2,31 +2,23 @@ package stack
 
 import (
 	"fmt"
+	"net"
+	"strings"
 	"testing"
 	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/faketime"
 
 	"github.com/catflap/catflap/internal/packet"
 )
 
-// settle waits until the stack has looked at all that may have changed.
+// settle has the stack look at all that may have changed. This clock fires the timers of
+// one instant in any order: what was looked at too early is looked at once more.
 func (p *far) settle() {
 	p.t.Helper()
 	p.w.raw()
-	h := &p.w.s.events
-	for range 2000 {
-		h.mu.Lock()
-		stale := false
-		now := p.clock.NowMonotonic()
-		for _, w := range h.watched {
-			stale = stale || w.stale || w.due(now)
-		}
-		h.mu.Unlock()
-		if !stale {
-			return
-		}
-		time.Sleep(time.Millisecond)
-	}
-	p.t.Fatal("the watcher looks at nothing")
+	p.clock.RunImmediatelyScheduledJobs()
+	p.w.s.events.lookAgain()
 }
 
 // samples takes the samples so far, once nothing changes any more.
@@ -150,5 +142,62 @@ func TestTimers(t *testing.T) {
 		p.inject(packet.ACK|packet.FIN, uint32(3*p.mss()+1), nil, "")
 		p.want("the other FIN", what(), ".", "tail-loss probe stopped", "time-wait set 1m0s")
 		p.want("the end", append(p.after(time.Minute), what()...), "time-wait fired")
+	}
+}
+
+// Timers are told of whichever clock the stack runs by: the system's, whose timers are a
+// wheel's, and one that it is given.
+func TestTimersClocks(t *testing.T) {
+	for _, given := range []bool{false, true} {
+		t.Run(map[bool]string{false: "system", true: "given"}[given], func(t *testing.T) {
+			cfg, manual := Config{TCP: TCPConfig{TimeWait: 150 * time.Millisecond}}, faketime.NewManualClock()
+			if given {
+				cfg.Clock = manual
+			}
+			p := &far{t: t, w: newWire(t, cfg), clock: manual}
+			p.sub = p.w.s.SubscribeWith(t.Context(), SubscribeConfig{Buffer: 100, Kinds: TimerEvents})
+			defer p.sub.Close()
+			want := func(why string, events ...string) {
+				t.Helper()
+				for _, want := range events {
+					for given && len(p.sub.Events()) == 0 {
+						p.settle()
+						manual.Advance(10 * time.Millisecond)
+					}
+					select {
+					case ev := <-p.sub.Events():
+						if got := p.tell(ev); !strings.HasPrefix(got, want) {
+							t.Fatalf("%s: %s, want %s", why, got, want)
+						}
+					case <-time.After(time.Minute):
+						t.Fatalf("%s: nothing for a minute, want %s", why, want)
+					}
+				}
+			}
+			type dialed struct {
+				c   net.Conn
+				err error
+			}
+			done := make(chan dialed, 1)
+			go func() {
+				c, err := p.w.s.DialContext(t.Context(), "tcp", "10.9.0.1:80")
+				done <- dialed{c, err}
+			}()
+			want("a SYN", "retransmission set")
+			want("no answer", "retransmission fired", "retransmission set")
+			syn := p.w.read(t)[0].TCP
+			f := tuple("tcp", "10.9.0.1:80", "10.9.0.2:"+portString(syn.SrcPort))
+			p.w.inject(segment(t, f, packet.SYN|packet.ACK, 100, syn.Seq+1, ""))
+			d := <-done
+			must(t, d.err)
+			defer d.c.Close()
+			want("SYN-ACK", "retransmission stopped", "keepalive set")
+			must(t, d.c.(*TCPConn).SetKeepAlive(false))
+			want("no keepalive", "keepalive stopped")
+			must(t, d.c.(*TCPConn).CloseWrite())
+			want("FIN", "retransmission set")
+			p.w.inject(segment(t, f, packet.ACK|packet.FIN, 101, syn.Seq+2, ""))
+			want("the other FIN", "retransmission stopped", "time-wait set", "time-wait fired")
+		})
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/stack/strace"
 )
 
 // start serves a stack with nothing but lo, and returns a client of it.
@@ -314,7 +315,7 @@ func TestEvents(t *testing.T) {
 		if err != nil {
 			t.Fatalf("stream ended before %s: %v", want, err)
 		}
-		if got := ev.Call.String(); got != want {
+		if got := strace.Format(ev.Call, strace.DefaultSize); got != want {
 			t.Errorf("call over the wire\n got %s\nwant %s", got, want)
 		}
 	}

@@ -28,12 +28,12 @@ func (r *Recorder) all(c *connection) (list []*entry, lost uint64) {
 
 // event is the event that an entry was made of.
 func (e *entry) event(start time.Time) stack.Event {
-	ev := stack.Event{Seq: e.seq, Time: start.Add(e.at), State: e.state, Call: e.call, Sample: e.sample, Timer: e.timer}
+	ev := stack.Event{Seq: e.seq, Time: start.Add(e.at), Conn: e.id, State: e.state, Call: e.call, Sample: e.sample, Timer: e.timer}
 	switch {
 	case e.packet != nil:
 		ev.Packet = &e.packet.ev
 	case e.link != nil:
-		ev.Link = e.link.ev
+		ev.Conn, ev.Link = 0, e.link.ev
 	}
 	return ev
 }

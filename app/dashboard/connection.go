@@ -15,12 +15,12 @@ type tuple struct{ local, remote netip.AddrPort }
 
 // connection is one incarnation of a 4-tuple. It is guarded by Recorder.mu.
 type connection struct {
-	id     int // from 1; 0: no connection, but what belongs to none
-	key    tuple
-	role   string // "server" or "client"
-	state  string // "" while it is not known
-	fd     int    // -1: none yet; after close(2) the one that it had
-	socket uint64 // stack.SocketInfo's ID; 0: not known
+	id    int // from 1; 0: no connection, but what belongs to none
+	key   tuple
+	role  string // "server" or "client"
+	state string // "" while it is not known
+	fd    int    // -1: none yet; after close(2) the one that it had
+	conn  uint64 // the stack's identity of it; 0: not known
 
 	opened    time.Duration
 	active    time.Duration // when something was last heard of it
@@ -36,10 +36,9 @@ type connection struct {
 	dropped  uint64 // packets that the link lost
 
 	// Shared by packets while they are equal.
-	routes  [2]*stack.RouteLookup // out, in
-	lookup  *stack.SocketLookup
-	sample  *stack.SampleEvent // the newest
-	earlier *connection        // the incarnation before, while that one is not over
+	routes [2]*stack.RouteLookup // out, in
+	lookup *stack.SocketLookup
+	sample *stack.SampleEvent // the newest
 
 	lostBefore uint64 // events lost when it was first heard of
 
@@ -157,7 +156,7 @@ func (c *connection) segment(out bool, length, plen int, t *packet.TCP, opts []b
 	return s
 }
 
-// begins reports whether a SYN begins another connection than c, which may be nil.
+// begins reports whether a SYN without an identity begins another connection than c, which may be nil.
 func (c *connection) begins(out bool, t *packet.TCP, l *stack.SocketLookup) bool {
 	switch {
 	case c == nil:

@@ -5,6 +5,7 @@ import (
 
 	"github.com/catflap/catflap/internal/packet"
 	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/stack/strace"
 )
 
 // entry is one event that is kept, or one view of it: a packet between two sockets of the same stack is kept for
@@ -14,6 +15,7 @@ type entry struct {
 	at   time.Duration // since the recording's start
 	lost uint64        // events lost since the recording's start, when this one came
 	conn *connection
+	id   uint64 // the stack's identity of the connection; 0: none, or not known
 
 	// Exactly one is set.
 	packet *keptPacket
@@ -147,7 +149,7 @@ type timerJSON struct {
 }
 
 // callBytes is how many bytes of a buffer the text of a call shows, as strace(1) does.
-const callBytes = 32
+const callBytes = strace.DefaultSize
 
 // json returns what is sent of the entry.
 func (e *entry) json() any {
@@ -166,7 +168,7 @@ func (e *entry) json() any {
 	case e.call != nil:
 		c.Kind = "c"
 		k := e.call
-		return callJSON{c, k.Name, k.Format(callBytes), seconds(k.Duration), k.Ret, k.Error}
+		return callJSON{c, k.Name, strace.Format(k, callBytes), seconds(k.Duration), k.Ret, k.Error}
 	case e.sample != nil:
 		c.Kind = "m"
 		s := e.sample

@@ -7,12 +7,12 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/catflap/catflap/internal/packet"
 	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/stack/event"
 )
 
 // Recorder keeps the newest events of a stack, sorted by connection, and counts the steps of the packets' path. It
@@ -34,17 +34,16 @@ type Recorder struct {
 	changes uint64 // counts events that changed a connection
 	path    pathCounters
 
-	ids     int
-	byID    map[int]*connection
-	byKey   map[tuple]*connection // newest incarnations
-	byFD    map[int]*connection
-	waiting map[netip.AddrPort]*connection // not accepted yet, by remote address
-	open    list.List                      // of *connection, the one that was heard of last at the end
-	done    list.List                      // of *connection, in the order of their end
+	ids    int
+	byID   map[int]*connection
+	byConn map[uint64]*connection // by the stack's identity
+	byKey  map[tuple]*connection  // newest incarnations
+	open   list.List              // of *connection, the one that was heard of last at the end
+	done   list.List              // of *connection, in the order of their end
 
-	hiddenPort uint16 // the dashboard's own on the stack, 0 if none
-	hiddenFDs  map[int]bool
-	hiddenIDs  int // of its connections, counted down
+	hiddenPort uint16       // the dashboard's own on the stack, 0 if none
+	hiddenFDs  map[int]bool // its listeners and what they accept
+	hiddenIDs  int          // of its connections, counted down
 
 	calls *connection // of no connection
 	stray *connection // packets of no connection
@@ -58,8 +57,7 @@ type Recorder struct {
 func NewRecorder(start time.Time, payload bool) *Recorder {
 	r := &Recorder{
 		payload: payload, start: start, scratch: make([]byte, 1<<16),
-		byID: map[int]*connection{}, byKey: map[tuple]*connection{}, byFD: map[int]*connection{},
-		waiting: map[netip.AddrPort]*connection{}, hiddenFDs: map[int]bool{},
+		byID: map[int]*connection{}, byConn: map[uint64]*connection{}, byKey: map[tuple]*connection{}, hiddenFDs: map[int]bool{},
 		calls: &connection{fd: -1, limit: maxCalls}, stray: &connection{fd: -1, limit: maxStray},
 	}
 	r.max.events, r.max.connEvents, r.max.connections = maxEvents, maxConnEvents, maxConnections
@@ -123,13 +121,13 @@ func (r *Recorder) resume(sockets []stack.SocketInfo, now time.Time) {
 			continue
 		}
 		key := tuple{plain(k.Local), plain(k.Remote)}
-		c := r.byKey[key]
-		if c == nil || c.over || c.socket != 0 && k.ID != 0 && c.socket != k.ID {
-			c = r.admit(key, at, guessRole(key))
+		c := r.of(k.ID, key)
+		if c == nil || c.over {
+			c = r.admit(k.ID, key, at, guessRole(key))
 			c.partial = true
 		}
-		c.socket, c.state = k.ID, k.State
-		r.attach(c, k.FD)
+		c.state = k.State
+		c.attach(k.FD)
 		there[c] = true
 	}
 	for el := r.open.Front(); el != nil; {
@@ -163,8 +161,8 @@ func (r *Recorder) add(ev *stack.Event) {
 		r.call(ev, at)
 	case ev.Sample != nil:
 		s := ev.Sample
-		if c := r.byKey[tuple{plain(s.Local), plain(s.Remote)}]; c != nil {
-			r.attach(c, s.FD)
+		if c := r.byConn[ev.Conn]; c != nil {
+			c.attach(s.FD)
 			if c.sample != nil && *c.sample == *s {
 				return
 			}
@@ -173,9 +171,32 @@ func (r *Recorder) add(ev *stack.Event) {
 		}
 	case ev.Timer != nil:
 		t := ev.Timer
-		if c := r.byKey[tuple{plain(t.Local), plain(t.Remote)}]; c != nil {
+		if c := r.byConn[ev.Conn]; c != nil {
 			r.keep(c, &entry{seq: r.seq, at: at, timer: t})
 		}
+	}
+}
+
+// of returns the connection that an event is about, nil if nothing has been heard of it. What has no identity goes by
+// its addresses: what the link did, before or behind the stack, and the packets of other programs' files.
+func (r *Recorder) of(conn uint64, key tuple) *connection {
+	c := r.byKey[key]
+	switch {
+	case conn == 0:
+		return c
+	case r.byConn[conn] != nil:
+		return r.byConn[conn]
+	case c != nil && c.conn == 0 && !c.over:
+		r.identify(c, conn) // so far only the link has told of it
+		return c
+	}
+	return nil
+}
+
+// identify notes a connection's identity, if it has one.
+func (r *Recorder) identify(c *connection, conn uint64) {
+	if conn != 0 {
+		c.conn, r.byConn[conn] = conn, c
 	}
 }
 
@@ -236,14 +257,14 @@ func (r *Recorder) packet(ev *stack.Event, at time.Duration) {
 		return
 	}
 	key := keyOf(&pk, p.Out)
-	c := r.byKey[key]
-	if t := pk.TCP; c == nil || t.Flags&packet.SYN != 0 && c.begins(p.Out, t, p.Socket) {
-		c = r.begin(key, at, p.Out, t)
+	c := r.of(ev.Conn, key)
+	if t := pk.TCP; c == nil || ev.Conn == 0 && t.Flags&packet.SYN != 0 && c.begins(p.Out, t, p.Socket) {
+		c = r.begin(ev.Conn, key, at, p.Out, t)
 	}
 	r.meets(c, p, at)
 	m.dup = c.follow(p.Out, pk.TCP, len(pk.Payload))
 	if p.Out || p.Socket != nil && p.Socket.State != "LISTEN" {
-		r.attach(c, p.FD)
+		c.attach(p.FD)
 	}
 	c.packets++
 	if p.Retransmit != "" {
@@ -266,7 +287,7 @@ func options(data []byte, header int) []byte {
 }
 
 // begin makes the connection that a segment belongs to, after the incarnation before.
-func (r *Recorder) begin(key tuple, at time.Duration, out bool, t *packet.TCP) *connection {
+func (r *Recorder) begin(conn uint64, key tuple, at time.Duration, out bool, t *packet.TCP) *connection {
 	syn := t.Flags&(packet.SYN|packet.ACK) == packet.SYN
 	role := guessRole(key)
 	if syn {
@@ -275,7 +296,7 @@ func (r *Recorder) begin(key tuple, at time.Duration, out bool, t *packet.TCP) *
 			role = "client"
 		}
 	}
-	c := r.admit(key, at, role)
+	c := r.admit(conn, key, at, role)
 	c.partial = !syn
 	return c
 }
@@ -295,7 +316,7 @@ func (r *Recorder) meets(c *connection, p *stack.PacketEvent, at time.Duration) 
 }
 
 // admit makes a connection, which may forget another.
-func (r *Recorder) admit(key tuple, at time.Duration, role string) *connection {
+func (r *Recorder) admit(conn uint64, key tuple, at time.Duration, role string) *connection {
 	c := &connection{key: key, role: role, fd: -1, opened: at, lostBefore: r.lost, limit: r.max.connEvents}
 	if r.hiddenPort != 0 && key.local.Port() == r.hiddenPort {
 		c.hidden = true
@@ -305,16 +326,12 @@ func (r *Recorder) admit(key tuple, at time.Duration, role string) *connection {
 		r.ids++
 		c.id = r.ids
 	}
-	if before := r.byKey[key]; before != nil && !before.over {
-		c.earlier = before
-		before.earlier = nil
+	if before := r.byKey[key]; before != nil {
 		r.finish(before, at)
 	}
 	r.byKey[key], r.byID[c.id] = c, c
+	r.identify(c, conn)
 	c.place = r.open.PushBack(c)
-	if role == "server" {
-		r.waiting[key.remote] = c
-	}
 	if len(r.byID) > r.max.connections {
 		el := r.done.Front()
 		if el == nil {
@@ -333,9 +350,6 @@ func (r *Recorder) finish(c *connection, at time.Duration) {
 	c.over, c.closed = true, at
 	r.open.Remove(c.place)
 	c.place = r.done.PushBack(c)
-	if r.waiting[c.key.remote] == c {
-		delete(r.waiting, c.key.remote)
-	}
 	if c.hidden {
 		r.forget(c)
 	}
@@ -355,27 +369,14 @@ func (r *Recorder) forget(c *connection) {
 	if r.byKey[c.key] == c {
 		delete(r.byKey, c.key)
 	}
-	if r.waiting[c.key.remote] == c {
-		delete(r.waiting, c.key.remote)
-	}
-	if r.byFD[c.fd] == c {
-		delete(r.byFD, c.fd)
-	}
+	delete(r.byConn, c.conn)
 	c.forgotten = true
 }
 
-// attach notes the fd of a connection.
-func (r *Recorder) attach(c *connection, fd int) {
-	if fd < 0 || c.fd == fd && r.byFD[fd] == c {
-		return
-	}
-	if r.byFD[c.fd] == c {
-		delete(r.byFD, c.fd)
-	}
-	c.fd = fd
-	r.byFD[fd] = c
-	if r.waiting[c.key.remote] == c {
-		delete(r.waiting, c.key.remote)
+// attach notes the fd of a connection, if it has one.
+func (c *connection) attach(fd int) {
+	if fd >= 0 {
+		c.fd = fd
 	}
 }
 
@@ -384,7 +385,7 @@ func (r *Recorder) keep(c *connection, e *entry) {
 	if c.hidden || c.forgotten {
 		return
 	}
-	e.conn, e.lost = c, r.lost
+	e.conn, e.id, e.lost = c, c.conn, r.lost
 	c.active = e.at
 	if c.place != nil && !c.over {
 		r.open.MoveToBack(c.place)
@@ -435,7 +436,7 @@ func (r *Recorder) link(ev *stack.Event, at time.Duration) {
 	key := keyOf(&pk, l.Out)
 	c := r.byKey[key]
 	if t := pk.TCP; c == nil || t.Flags&packet.SYN != 0 && c.begins(l.Out, t, nil) {
-		c = r.begin(key, at, l.Out, t)
+		c = r.begin(0, key, at, l.Out, t)
 	}
 	if c.hidden {
 		return
@@ -477,131 +478,86 @@ func (c *connection) sender(s *segment) uint64 {
 
 func (r *Recorder) state(ev *stack.Event, at time.Duration) {
 	s := ev.State
-	if s.Remote.Port() == 0 {
+	if ev.Conn == 0 {
 		return // a listener's
 	}
 	key := tuple{plain(s.Local), plain(s.Remote)}
-	c := r.byKey[key]
-	switch starts := s.To == "SYN-SENT" || s.To == "SYN-RECEIVED" && s.From == "LISTEN"; {
-	case c != nil && c.earlier != nil && c.state != s.From && c.earlier.state == s.From:
-		c = c.earlier // a late word on the one before
-	case c == nil, starts && c.over, s.To == "SYN-SENT" && c.state != s.From:
-		c = r.admit(key, at, guessRole(key))
-		switch s.To {
-		case "SYN-SENT":
-			c.role = "client"
-		case "SYN-RECEIVED":
-			c.role = "server"
+	c := r.of(ev.Conn, key)
+	if c == nil {
+		c = r.admit(ev.Conn, key, at, guessRole(key))
+		c.partial = true
+	}
+	switch s.To {
+	case "SYN-SENT":
+		c.role, c.partial = "client", false
+	case "SYN-RECEIVED":
+		if s.From == "LISTEN" {
+			c.role, c.partial = "server", false
 		}
-		c.partial = !starts
 	}
 	c.state = s.To
 	if s.To != "CLOSED" {
-		r.attach(c, s.FD)
+		c.attach(s.FD)
 	}
 	r.keep(c, &entry{seq: r.seq, at: at, state: s})
 	if s.To == "CLOSED" {
-		if newest := r.byKey[key]; newest != nil && newest.earlier == c {
-			newest.earlier = nil
-		}
 		r.finish(c, at)
 	}
 }
 
 func (r *Recorder) call(ev *stack.Event, at time.Duration) {
 	k := ev.Call
-	fd := callFD(k)
-	if r.hiddenFDs[fd] && k.Name != "accept4" {
-		return
+	hidden := r.hiddenFDs[k.FD]
+	switch made := int(k.Ret); {
+	case k.Name == "close":
+		delete(r.hiddenFDs, k.FD)
+	case k.Name == "accept4" && made >= 0 && hidden:
+		r.hiddenFDs[made] = true
+	case k.Name == "accept4" || k.Name == "socket":
+		delete(r.hiddenFDs, made) // its close was missed
 	}
-	c := r.byFD[fd]
-	if k.Name == "accept4" {
-		if peer, ok := callPeer(k); ok && k.Ret >= 0 {
-			if c = r.waiting[peer]; c != nil {
-				r.attach(c, int(k.Ret))
-			} else {
-				c = r.byFD[int(k.Ret)] // a packet was quicker to tell
-			}
-		}
-		if r.hiddenFDs[fd] {
-			return
-		}
-	}
-	if k.Name == "socket" {
-		delete(r.byFD, fd)
-		c = nil
-	}
-	if c != nil && c.hidden {
-		if k.Name == "close" {
-			delete(r.byFD, fd)
-		}
+	if hidden {
 		return
 	}
 	r.path.call(k)
-	if c == nil {
+	c := r.byConn[ev.Conn]
+	switch {
+	case c == nil:
 		c = r.calls
+	case k.Name == "accept4":
+		c.attach(int(k.Ret))
+	default:
+		c.attach(k.FD)
 	}
 	r.keep(c, &entry{seq: r.seq, at: at, call: r.keptCall(k)})
-	if k.Name == "close" {
-		delete(r.byFD, fd)
-	}
 }
 
 // keptCall is a call whose buffers are cut to what its text shows, and empty unless payload is to be shown.
 func (r *Recorder) keptCall(k *stack.CallEvent) *stack.CallEvent {
 	c := *k
-	c.Args = slices.Clone(k.Args)
-	for i := range c.Args {
-		a := &c.Args[i]
-		switch {
-		case !r.payload:
-			a.Data = nil
-			if before, _, ok := strings.Cut(a.Text, hiddenPart); ok {
-				a.Text = before + hiddenPart + "...}"
-			}
-		case len(a.Data) > callBytes:
-			a.Data = slices.Clone(a.Data[:callBytes])
+	if k.Buffer != nil {
+		b := r.keptBuffer(*k.Buffer)
+		c.Buffer = &b
+	}
+	if k.Message != nil {
+		m := *k.Message
+		m.Buffers = slices.Clone(m.Buffers)
+		for i, b := range m.Buffers {
+			m.Buffers[i] = r.keptBuffer(b)
 		}
+		c.Message = &m
 	}
 	return &c
 }
 
-// hiddenPart begins the part of a msghdr's text that has payload.
-const hiddenPart = ", msg_iov="
-
-// callFD is the fd that a call is about, -1 if about none.
-func callFD(k *stack.CallEvent) int {
-	switch k.Name {
-	case "socket":
-		return int(k.Ret)
-	case "poll", "epoll_create1", "epoll_wait":
-		return -1
+func (r *Recorder) keptBuffer(b event.Buffer) event.Buffer {
+	switch {
+	case !r.payload:
+		b.Data = nil
+	case len(b.Data) > callBytes:
+		b.Data = slices.Clone(b.Data[:callBytes])
 	}
-	if len(k.Args) == 0 {
-		return -1
-	}
-	fd, err := strconv.Atoi(k.Args[0].Text)
-	if err != nil {
-		return -1
-	}
-	return fd
-}
-
-// callPeer reads the address in the second argument of a call, as strace(1) writes it.
-func callPeer(k *stack.CallEvent) (netip.AddrPort, bool) {
-	if len(k.Args) < 2 {
-		return netip.AddrPort{}, false
-	}
-	_, rest, _ := strings.Cut(k.Args[1].Text, "_port=htons(")
-	port, rest, _ := strings.Cut(rest, ")")
-	_, rest, _ = strings.Cut(rest, `"`)
-	addr, _, _ := strings.Cut(rest, `"`)
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return netip.AddrPort{}, false
-	}
-	a, err := netip.ParseAddr(addr)
-	return netip.AddrPortFrom(a.Unmap(), uint16(n)), err == nil
+	return b
 }
 
 // sharedRoute returns the lookup of the packet before, if this one is equal: most of a connection's are.
@@ -680,10 +636,14 @@ func (r *Recorder) sweep(sockets []stack.SocketInfo, now time.Duration) {
 	if r.open.Len() == 0 {
 		return
 	}
-	there := map[tuple]bool{}
+	there, unknown := map[uint64]bool{}, map[tuple]bool{} // by identity, and by addresses where the stack knows none
 	for _, k := range sockets {
-		if k.Network == "tcp" {
-			there[tuple{plain(k.Local), plain(k.Remote)}] = true
+		switch {
+		case k.Network != "tcp":
+		case k.ID != 0:
+			there[k.ID] = true
+		default:
+			unknown[tuple{plain(k.Local), plain(k.Remote)}] = true
 		}
 	}
 	for el := r.open.Front(); el != nil; {
@@ -693,7 +653,7 @@ func (r *Recorder) sweep(sockets []stack.SocketInfo, now time.Duration) {
 		if c.state == "" {
 			after = unheardAfter
 		}
-		if !there[c.key] && now-c.active > after {
+		if !there[c.conn] && !unknown[c.key] && now-c.active > after {
 			r.finish(c, c.active)
 		}
 	}

@@ -10,22 +10,23 @@ import (
 
 	"github.com/catflap/catflap/internal/packet"
 	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/stack/event"
 )
 
 // A whole connection: who is who, what the numbers are relative to, which calls are its own.
 func TestConnection(t *testing.T) {
 	s := newStory(t)
-	s.call("socket", 5, text("AF_INET"))
-	s.call("listen", 0, text("5"), text("4096"))
+	s.call(stack.CallEvent{Name: "socket", FD: -1, Ret: 5, Domain: stack.AF_INET})
+	s.call(stack.CallEvent{Name: "listen", FD: 5, Arg: 4096})
 	s.add(stack.Event{State: &stack.StateEvent{FD: 5, Local: server, From: "CLOSED", To: "LISTEN"}})
 	s.shake()
 	s.in(found(7, "ESTABLISHED"), seg{flags: packet.PSH | packet.ACK, seq: 1001, ack: 5001, win: 500, payload: "GET / HTTP/1.1\r\n\r\n"})
-	s.call("read", 18, text("7"), buffer("GET / HTTP/1.1\r\n\r\n"), text("4096"))
+	s.read(7, "GET / HTTP/1.1\r\n\r\n")
 	s.out(7, "ESTABLISHED", seg{flags: packet.PSH | packet.ACK, seq: 5001, ack: 1019, win: 900, payload: "Hello kitty!"})
 	s.in(found(7, "ESTABLISHED"), seg{flags: packet.FIN | packet.ACK, seq: 1019, ack: 5013, win: 500})
 	s.state(7, "ESTABLISHED", "CLOSE-WAIT")
 	s.out(7, "CLOSE-WAIT", seg{flags: packet.ACK, seq: 5013, ack: 1020, win: 900})
-	s.call("close", 0, text("7"))
+	s.connCall(stack.CallEvent{Name: "close", FD: 7})
 	s.out(-1, "LAST-ACK", seg{flags: packet.FIN | packet.ACK, seq: 5013, ack: 1020, win: 900})
 	s.state(-1, "CLOSE-WAIT", "LAST-ACK")
 	s.in(found(-1, "LAST-ACK"), seg{flags: packet.ACK, seq: 1020, ack: 5014, win: 500})
@@ -74,10 +75,10 @@ func TestConnection(t *testing.T) {
 func TestClient(t *testing.T) {
 	s := newStory(t)
 	s.local, s.remote = client, server
-	s.call("socket", 3, text("AF_INET"))
+	s.call(stack.CallEvent{Name: "socket", FD: -1, Ret: 3, Domain: stack.AF_INET})
 	s.state(3, "CLOSED", "SYN-SENT")
 	s.out(3, "SYN-SENT", seg{flags: packet.SYN, seq: 9, win: 10})
-	s.call("connect", -1, text("3"), text("addr"))
+	s.connCall(stack.CallEvent{Name: "connect", FD: 3, Ret: -1, Error: "EINPROGRESS", Addr: server})
 	s.in(found(3, "SYN-SENT"), seg{flags: packet.SYN | packet.ACK, seq: 70, ack: 10, win: 10})
 	if c := s.only(); c.Role != "client" || c.State != "SYN-SENT" || c.FD != 3 || c.Partial {
 		t.Errorf("%+v, want a client in SYN-SENT", c)
@@ -139,9 +140,11 @@ func TestIncarnations(t *testing.T) {
 	}
 	s.state(7, "ESTABLISHED", "FIN-WAIT-1")
 	s.state(7, "FIN-WAIT-1", "TIME-WAIT")
-	// The port is used again; the end of the old TIME-WAIT is told late.
-	s.in(found(5, "LISTEN"), seg{flags: packet.SYN, seq: 90000, win: 64000, opts: wscale7})
-	s.state(-1, "TIME-WAIT", "CLOSED")
+	// The port is used again, before the end of TIME-WAIT is told.
+	first := s.conn()
+	s.again()
+	s.in(found(-1, "TIME-WAIT"), seg{flags: packet.SYN, seq: 90000, win: 64000, opts: wscale7})
+	s.add(stack.Event{Conn: first, State: &stack.StateEvent{FD: -1, Local: s.local, Remote: s.remote, From: "TIME-WAIT", To: "CLOSED"}})
 	s.state(-1, "LISTEN", "SYN-RECEIVED")
 	s.out(-1, "SYN-RECEIVED", seg{flags: packet.SYN | packet.ACK, seq: 7000, ack: 90001, win: 1, opts: wscale2})
 	rows := s.r.rows(true)
@@ -152,11 +155,33 @@ func TestIncarnations(t *testing.T) {
 	if len(s.r.rows(false)) != 1 {
 		t.Error("the closed one is listed among the open")
 	}
-	// A third after the second is over, begun by the state this time.
-	s.state(-1, "SYN-RECEIVED", "CLOSED")
+	// A third, begun by the state this time.
+	s.again()
 	s.state(-1, "LISTEN", "SYN-RECEIVED")
-	if rows := s.r.rows(true); len(rows) != 3 || rows[2].ID != 3 {
+	if rows := s.r.rows(true); len(rows) != 3 || rows[2].ID != 3 || rows[2].Role != "server" || rows[2].Partial || rows[1].Closed == nil {
 		t.Errorf("%+v, want a third", rows)
+	}
+}
+
+// Packets without an identity, of another program's file, tell connections apart by their SYNs.
+func TestIncarnationsWithoutIdentity(t *testing.T) {
+	s := newStory(t)
+	s.anonymous = true
+	syn := func(seq uint32) { s.in(nil, seg{flags: packet.SYN, seq: seq, win: 64000, opts: wscale7}) }
+	syn(1000)
+	syn(1000)
+	s.out(-1, "", seg{flags: packet.SYN | packet.ACK, seq: 5000, ack: 1001, win: 60000, opts: wscale2})
+	s.in(nil, seg{flags: packet.ACK, seq: 1001, ack: 5001, win: 500})
+	if c := s.only(); c.Role != "server" || c.Packets != 4 || c.Partial {
+		t.Fatalf("%+v, want one connection", c)
+	}
+	s.in(&stack.SocketLookup{FD: -1, Answer: "no socket: RST"}, seg{flags: packet.SYN, seq: 7777})
+	if c := s.only(); c.Packets != 5 {
+		t.Fatalf("%+v, want a SYN that nobody took to begin nothing while the connection stands", c)
+	}
+	s.in(found(5, "LISTEN"), seg{flags: packet.SYN, seq: 9000})
+	if rows := s.r.rows(true); len(rows) != 2 || rows[0].Closed == nil || rows[1].Packets != 1 {
+		t.Errorf("%+v, want a second", rows)
 	}
 }
 
@@ -172,6 +197,7 @@ func TestRefused(t *testing.T) {
 	if s.r.path[stepLookup].Drops["NO_SOCKET"] != 1 {
 		t.Errorf("lookup: %+v", s.r.path[stepLookup])
 	}
+	s.again()
 	s.in(&stack.SocketLookup{FD: -1}, seg{flags: packet.SYN, seq: 2})
 	if n := len(s.r.rows(true)); n != 2 {
 		t.Errorf("%d connections, want a second try to be another", n)
@@ -271,8 +297,8 @@ func (s *story) check() {
 	if n != r.events || n != sum {
 		s.t.Fatalf("%d entries in the list, %d counted, %d in the connections", n, r.events, sum)
 	}
-	if len(r.byID) != r.open.Len()+r.done.Len() || len(r.byKey) > len(r.byID) || len(r.waiting) > len(r.byID) || len(r.byFD) > len(r.byID) {
-		s.t.Fatalf("%d connections, %d open, %d done, %d keys, %d waiting, %d fds", len(r.byID), r.open.Len(), r.done.Len(), len(r.byKey), len(r.waiting), len(r.byFD))
+	if len(r.byID) != r.open.Len()+r.done.Len() || len(r.byKey) > len(r.byID) || len(r.byConn) > len(r.byID) {
+		s.t.Fatalf("%d connections, %d open, %d done, %d keys, %d identities", len(r.byID), r.open.Len(), r.done.Len(), len(r.byKey), len(r.byConn))
 	}
 	if len(r.byID) > r.max.connections || n > r.max.events {
 		s.t.Fatalf("%d connections and %d events are beyond the limits", len(r.byID), n)
@@ -314,7 +340,7 @@ func TestLimits(t *testing.T) {
 		t.Errorf("%d events, %d of the oldest connection; want the newest 50 of all", s.r.events, n)
 	}
 	for i := range 300 {
-		s.call("socket", int64(i), text("AF_INET"))
+		s.call(stack.CallEvent{Name: "socket", FD: -1, Ret: int64(i), Domain: stack.AF_INET})
 		s.check()
 	}
 }
@@ -324,11 +350,11 @@ func TestHidden(t *testing.T) {
 	s := newStory(t)
 	s.r.hide(8098, []int{5})
 	s.local = netip.MustParseAddrPort("10.9.0.2:8098")
-	s.call("accept4", -1, text("5"), text("NULL"))
+	s.call(stack.CallEvent{Name: "accept4", FD: 5, Ret: -1, Error: "EAGAIN"})
 	s.shake()
-	s.call("read", 3, text("7"), buffer("GET"), text("4096"))
+	s.read(7, "GET")
 	s.link(true, "drop", "loss", seg{flags: packet.ACK, seq: 5001, ack: 1001})
-	s.call("close", 0, text("7"))
+	s.connCall(stack.CallEvent{Name: "close", FD: 7})
 	s.state(-1, "ESTABLISHED", "CLOSED")
 	s.check()
 	if n := len(s.r.rows(true)); n != 0 || s.r.events != 0 || len(s.r.byID) != 0 {
@@ -344,7 +370,7 @@ func TestHidden(t *testing.T) {
 	s.remote = netip.MustParseAddrPort("10.9.0.1:40002")
 	s.in(found(6, "LISTEN"), seg{flags: packet.SYN, seq: 1})
 	s.accept(6, 7)
-	s.call("read", 3, text("7"), buffer("GET"), text("4096"))
+	s.read(7, "GET")
 	if got := s.kinds(1); got != "pcc" {
 		t.Errorf("events %s", got)
 	}
@@ -358,8 +384,8 @@ func TestPayload(t *testing.T) {
 		s.shake()
 		s.in(found(7, "ESTABLISHED"), seg{flags: packet.ACK, seq: 1001, ack: 5001, payload: "secret"})
 		s.link(false, "delay", "delay", seg{flags: packet.ACK, seq: 1001, ack: 5001, payload: "secret"})
-		s.call("read", 6, text("7"), buffer("secret"), text("4096"))
-		s.call("recvmsg", 6, text("7"), text(`{msg_name=NULL, msg_namelen=0, msg_iov=[{iov_base="secret", iov_len=6}], msg_iovlen=1}`))
+		s.read(7, "secret")
+		s.connCall(stack.CallEvent{Name: "recvmsg", FD: 7, Ret: 6, Message: &event.Message{Buffers: []event.Buffer{*buffer("secret")}}})
 		var all strings.Builder
 		for e := s.r.oldest; e != nil; e = e.newer {
 			fmt.Fprintf(&all, "%+v\n", e.json())
@@ -370,17 +396,30 @@ func TestPayload(t *testing.T) {
 				fmt.Fprintf(&all, "%s\n", e.link.ev.Data)
 			}
 			if e.call != nil {
-				fmt.Fprintf(&all, "%+v\n", *e.call)
+				for _, b := range buffers(e.call) {
+					fmt.Fprintf(&all, "%s\n", b.Data)
+				}
 			}
 		}
 		want := 0
 		if shown {
-			want = 5 // two packets, the read, the recvmsg twice
+			want = 6 // two packets; the read and the recvmsg, with their texts
 		}
 		if got := strings.Count(all.String(), "secret"); (got > 0) != shown || got < want {
 			t.Errorf("payload shown %v: %d times, want at least %d", shown, got, want)
 		}
 	}
+}
+
+// buffers are those of a call.
+func buffers(k *stack.CallEvent) (all []event.Buffer) {
+	if k.Buffer != nil {
+		all = append(all, *k.Buffer)
+	}
+	if k.Message != nil {
+		all = append(all, k.Message.Buffers...)
+	}
+	return all
 }
 
 // After a pause, or when it begins late, the recorder knows what is there, and what is there no more.
@@ -403,7 +442,7 @@ func TestResume(t *testing.T) {
 		s.check()
 		return b.String()
 	}
-	if got, want := resume(sock(10, "10.9.0.1:40001"), sock(11, "10.9.0.1:40002")), `1 10.9.0.1:40000 closed=true partial=false
+	if got, want := resume(sock(s.conn(), "10.9.0.1:40001"), sock(11, "10.9.0.1:40002")), `1 10.9.0.1:40000 closed=true partial=false
 2 10.9.0.1:40001 closed=false partial=false
 3 10.9.0.1:40002 closed=false partial=true
 `; got != want {
@@ -417,8 +456,9 @@ func TestResume(t *testing.T) {
 `; got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
+	s.conns[[2]netip.AddrPort{s.local, s.remote}] = 12
 	before := s.r.seq
-	s.call("read", 1, text("12"), buffer("x"), text("1"))
+	s.read(12, "x")
 	if s.kinds(4) != "c" || s.r.lost != 0 || s.r.seq != before+1 {
 		t.Errorf("events %q, lost %d, number %d after %d", s.kinds(4), s.r.lost, s.r.seq, before)
 	}
@@ -472,7 +512,7 @@ func BenchmarkRecorder(b *testing.B) {
 	for i := 0; b.Loop(); i++ {
 		r := *route
 		s.seq++
-		s.r.Add(&stack.Event{Seq: s.seq, Time: epoch.Add(time.Duration(i)), Packet: &stack.PacketEvent{
+		s.r.Add(&stack.Event{Seq: s.seq, Time: epoch.Add(time.Duration(i)), Conn: s.conn(), Packet: &stack.PacketEvent{
 			Out: true, Dev: "cat0", Len: len(data), Data: data, FD: 7, State: "ESTABLISHED", Route: &r,
 		}})
 	}

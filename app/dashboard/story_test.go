@@ -11,6 +11,7 @@ import (
 
 	"github.com/catflap/catflap/internal/packet"
 	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/stack/event"
 )
 
 // story makes the events of a server at local and a client at remote, in virtual time, and records them.
@@ -22,6 +23,10 @@ type story struct {
 
 	local, remote netip.AddrPort
 	mss           int // of super-packets
+
+	conns     map[[2]netip.AddrPort]uint64 // identities of the newest connections
+	count     uint64                       // of the identities given
+	anonymous bool                         // events come without identities
 }
 
 var (
@@ -31,7 +36,25 @@ var (
 )
 
 func newStory(t testing.TB) *story {
-	return &story{t: t, r: NewRecorder(epoch, false), now: epoch, local: server, remote: client}
+	return &story{t: t, r: NewRecorder(epoch, false), now: epoch, local: server, remote: client, conns: map[[2]netip.AddrPort]uint64{}}
+}
+
+// conn is the identity of the connection between local and remote.
+func (s *story) conn() uint64 {
+	if s.anonymous {
+		return 0
+	}
+	key := [2]netip.AddrPort{s.local, s.remote}
+	if s.conns[key] == 0 {
+		s.again()
+	}
+	return s.conns[key]
+}
+
+// again makes what follows about another connection with the same addresses.
+func (s *story) again() {
+	s.count++
+	s.conns[[2]netip.AddrPort{s.local, s.remote}] = s.count
 }
 
 func (s *story) add(ev stack.Event) uint64 {
@@ -94,13 +117,13 @@ func (s *story) in(l *stack.SocketLookup, g seg) uint64 {
 			p.Drop = "NO_SOCKET"
 		}
 	}
-	return s.add(stack.Event{Packet: p})
+	return s.add(stack.Event{Conn: s.conn(), Packet: p})
 }
 
 // out is a segment to the client.
 func (s *story) out(fd int, state string, g seg) uint64 {
 	b := g.bytes(s.local, s.remote)
-	return s.add(stack.Event{Packet: &stack.PacketEvent{Out: true, Dev: "cat0", Len: len(b), Data: b, FD: fd, State: state, GSO: s.mss}})
+	return s.add(stack.Event{Conn: s.conn(), Packet: &stack.PacketEvent{Out: true, Dev: "cat0", Len: len(b), Data: b, FD: fd, State: state, GSO: s.mss}})
 }
 
 // link is what the link does to a segment.
@@ -113,22 +136,28 @@ func (s *story) link(out bool, action, why string, g seg) uint64 {
 }
 
 func (s *story) state(fd int, from, to string) uint64 {
-	return s.add(stack.Event{State: &stack.StateEvent{FD: fd, Local: s.local, Remote: s.remote, From: from, To: to}})
+	return s.add(stack.Event{Conn: s.conn(), State: &stack.StateEvent{FD: fd, Local: s.local, Remote: s.remote, From: from, To: to}})
 }
 
-func (s *story) call(name string, ret int64, args ...stack.CallArg) uint64 {
-	return s.add(stack.Event{Call: &stack.CallEvent{Name: name, Ret: ret, Args: args}})
+// call is a call of no connection.
+func (s *story) call(k stack.CallEvent) uint64 { return s.add(stack.Event{Call: &k}) }
+
+// connCall is a call of the connection.
+func (s *story) connCall(k stack.CallEvent) uint64 {
+	return s.add(stack.Event{Conn: s.conn(), Call: &k})
 }
 
-func text(s string) stack.CallArg { return stack.CallArg{Text: s} }
-func buffer(s string) stack.CallArg {
-	return stack.CallArg{Buf: true, Data: []byte(s), Len: len(s)}
+// read is read(2) of all of b.
+func (s *story) read(fd int, b string) uint64 {
+	return s.connCall(stack.CallEvent{Name: "read", FD: fd, Ret: int64(len(b)), Buffer: buffer(b)})
 }
+
+// buffer is a buffer of 4096 bytes with the bytes of b.
+func buffer(b string) *event.Buffer { return &event.Buffer{Size: 4096, Len: len(b), Data: []byte(b)} }
 
 // accept is accept4(2) of the client's connection on listener.
 func (s *story) accept(listener, fd int) uint64 {
-	addr := fmt.Sprintf("{sa_family=AF_INET, sin_port=htons(%d), sin_addr=inet_addr(%q)}", s.remote.Port(), s.remote.Addr())
-	return s.call("accept4", int64(fd), text(itoa(listener)), text(addr), text("[112 => 16]"), text("SOCK_CLOEXEC"))
+	return s.connCall(stack.CallEvent{Name: "accept4", FD: listener, Ret: int64(fd), Addr: s.remote, Flags: stack.SOCK_CLOEXEC})
 }
 
 // shake opens a connection whose first sequence numbers are 1000 (client) and 5000.

@@ -5,7 +5,7 @@
 // socket calls, changes of state, samples, timers, and what the link did. The comments after it are the same for
 // programs, as JSON:
 //
-//	catflap events 1 [{"seq":7,"time":…,"state":{…}},{"seq":8,"time":…,"packet":{…}}]
+//	catflap events 2 [{"seq":7,"time":…,"state":{…}},{"seq":8,"time":…,"packet":{…}}]
 //
 // The last event of a packet's last comment is the packet itself; its bytes are those of the packet, and not
 // repeated. Events that no packet follows are in the comment of an interface statistics block.
@@ -16,4 +16,4 @@
 package record
 
 // prefix begins a comment that is for programs. The number is the version of what follows.
-const prefix = "catflap events 1 "
+const prefix = "catflap events 2 "

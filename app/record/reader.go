@@ -20,8 +20,8 @@ const (
 
 	maxPacket = 65535 + 40 // bytes of an IP packet, jumbograms aside
 	maxFlows  = 1 << 16    // conversations whose sides are remembered, in files without directions
-	eventCost = 600        // bytes that an event takes beside its packet
-	stepCost  = 250        // bytes that a step of a decision takes, or an argument of a call
+	eventCost = 800        // bytes that an event takes beside its packet
+	stepCost  = 250        // bytes that a step of a decision takes, or an element of a call's list
 )
 
 // Recording is what a file holds.
@@ -124,7 +124,10 @@ func (d *decoder) add(p capture.Packet, ifaces []capture.Interface) {
 // steps counts the parts of an event that there can be many of.
 func steps(ev *stack.Event) (n int) {
 	if ev.Call != nil {
-		n = len(ev.Call.Args)
+		n = len(ev.Call.Poll) + len(ev.Call.Epoll)
+		if m := ev.Call.Message; m != nil {
+			n += len(m.Buffers)
+		}
 	}
 	if ev.Packet != nil && ev.Packet.Route != nil {
 		n += len(ev.Packet.Route.Tries)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/catflap/catflap/internal/packet"
 	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/stack/strace"
 	"github.com/catflap/catflap/tun/capture"
 )
 
@@ -144,7 +145,7 @@ func encode(ev stack.Event) ([]byte, error) {
 			socket.Tries = nil
 			short.Socket = &socket
 		}
-		if b, err = marshal(stack.Event{Seq: ev.Seq, Time: ev.Time, Packet: &short}); err == nil && len(b) <= maxEvent {
+		if b, err = marshal(stack.Event{Seq: ev.Seq, Time: ev.Time, Conn: ev.Conn, Packet: &short}); err == nil && len(b) <= maxEvent {
 			return b, nil
 		}
 	}
@@ -311,7 +312,7 @@ func (w *Writer) Close() error {
 func describe(ev *stack.Event) string {
 	switch {
 	case ev.Call != nil:
-		return "call: " + ev.Call.String()
+		return "call: " + strace.Format(ev.Call, strace.DefaultSize)
 	case ev.State != nil:
 		s := ev.State
 		return fmt.Sprintf("state: %s: %s → %s", conn(s.FD, s.Remote), s.From, s.To)

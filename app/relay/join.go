@@ -305,11 +305,10 @@ func addrPort(a net.Addr) netip.AddrPort {
 
 // early reads ahead from a connection while its other side is dialled.
 type early struct {
-	c    Conn
-	buf  [smallBuffer]byte
-	n    int
-	err  error
-	done chan struct{}
+	c      Conn
+	pieces [][]byte // as they came
+	err    error
+	done   chan struct{}
 }
 
 // readEarly starts to read; gone is called if the connection turns out to be reset.
@@ -317,10 +316,11 @@ func readEarly(c Conn, gone func(error)) *early {
 	e := &early{c: c, done: make(chan struct{})}
 	go func() {
 		defer close(e.done)
-		for e.n < len(e.buf) && e.err == nil {
+		for room := make([]byte, smallBuffer); len(room) > 0 && e.err == nil; {
 			var n int
-			n, e.err = c.Read(e.buf[e.n:])
-			e.n += n
+			if n, e.err = c.Read(room); n > 0 {
+				e.pieces, room = append(e.pieces, room[:n:n]), room[n:]
+			}
 		}
 		if e.err == nil {
 			e.err = waitReset(c) // there is no room to read its reset
@@ -345,7 +345,7 @@ func (e *early) stop() (first io.Reader, gone error) {
 	default:
 		return nil, e.err
 	}
-	return &chunk{e.buf[:e.n], e.err}, nil
+	return &pieces{e.pieces, e.err}, nil
 }
 
 // waitReset waits until a connection that is not read is reset, or its read deadline has
@@ -357,18 +357,20 @@ func waitReset(c net.Conn) error {
 	return nil
 }
 
-// chunk yields bytes, and then an error for ever.
-type chunk struct {
-	b   []byte
-	err error
+// pieces yields them one by one, and then an error for ever.
+type pieces struct {
+	left [][]byte
+	err  error
 }
 
-func (c *chunk) Read(p []byte) (int, error) {
-	if len(c.b) == 0 {
-		return 0, c.err
+func (p *pieces) Read(b []byte) (int, error) {
+	if len(p.left) == 0 {
+		return 0, p.err
 	}
-	n := copy(p, c.b)
-	c.b = c.b[n:]
+	n := copy(b, p.left[0])
+	if p.left[0] = p.left[0][n:]; len(p.left[0]) == 0 {
+		p.left = p.left[1:]
+	}
 	return n, nil
 }
 

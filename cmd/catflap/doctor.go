@@ -8,10 +8,12 @@ import (
 	"os/exec"
 	"os/user"
 	"runtime"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/catflap/catflap/app/instance"
+	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun"
 	"github.com/catflap/catflap/tun/netns"
 )
@@ -75,6 +77,7 @@ func examine(ctx context.Context) []finding {
 		who = u.Username
 	}
 	fs := []finding{{Check: "system", OK: true, Detail: fmt.Sprintf("%s/%s, %d processors, as %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), who)}}
+	fs = append(fs, netstackFindings(stack.CheckNetstack())...)
 	if runtime.GOOS != "linux" {
 		return append(fs, finding{Check: "private namespace", Needed: true, Detail: "network namespaces are Linux's", Remedy: "catflap get works here, and catflap serve as administrator"})
 	}
@@ -101,6 +104,18 @@ func examine(ctx context.Context) []finding {
 		curl.Detail, curl.Remedy = "not found", "install curl to try: catflap run -- curl -s http://10.9.0.2/"
 	}
 	return append(fs, curl)
+}
+
+// netstackFindings says of each part of netstack that is not as catflap knows it what does
+// not work without it. err is of stack.CheckNetstack.
+func netstackFindings(err error) (fs []finding) {
+	if err == nil {
+		return []finding{{Check: "netstack", OK: true, Detail: "all is there that catflap looks for in it"}}
+	}
+	for _, missing := range strings.Split(err.Error(), "\n") {
+		fs = append(fs, finding{Check: "netstack", Detail: missing, Remedy: "build catflap with the gvisor.dev/gvisor that its go.mod names"})
+	}
+	return fs
 }
 
 // tryNamespace opens a device with driver d in a namespace of its own.

@@ -9,13 +9,14 @@ import (
 
 	"github.com/catflap/catflap/cmd/catflap/internal/clitest"
 	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/stack/event"
 )
 
 func TestStraceLines(t *testing.T) {
 	start := time.Date(2026, 1, 2, 3, 4, 5, 6789000, time.Local)
-	c := &stack.CallEvent{Name: "close", Args: []stack.CallArg{{Text: "5"}}, Start: start, Duration: 12345 * time.Nanosecond}
-	long := &stack.CallEvent{Name: "read", Args: []stack.CallArg{{Text: "5"}, {Buf: true, Data: []byte("GET / HTTP/1.1\r\nHost: = \"10.9.0.2\""), Len: 34}, {Text: "4096"}}, Ret: 34, Start: start.Add(1500 * time.Microsecond)}
-	failed := &stack.CallEvent{Name: "bind", Args: []stack.CallArg{{Text: "3"}}, Ret: -1, Error: "EADDRINUSE", Start: start}
+	c := &stack.CallEvent{Name: "close", FD: 5, Start: start, Duration: 12345 * time.Nanosecond}
+	long := &stack.CallEvent{Name: "read", FD: 5, Buffer: &event.Buffer{Size: 4096, Len: 34, Data: []byte("GET / HTTP/1.1\r\nHost: = \"10.9.0.2\"")}, Ret: 34, Start: start.Add(1500 * time.Microsecond)}
+	failed := &stack.CallEvent{Name: "shutdown", FD: 3, Op: stack.SHUT_WR, Ret: -1, Error: "ENOTCONN", Start: start}
 	for _, tc := range []struct {
 		o    straceOptions
 		c    *stack.CallEvent
@@ -28,7 +29,7 @@ func TestStraceLines(t *testing.T) {
 		{straceOptions{size: 32, relative: true}, c, "     0.000000 close(5)                  = 0\n"},
 		{straceOptions{size: 8}, long, "read(5, \"GET / HT\"..., 4096)            = 34\n"},
 		{straceOptions{size: 64}, long, "read(5, \"GET / HTTP/1.1\\r\\nHost: = \\\"10.9.0.2\\\"\", 4096) = 34\n"},
-		{straceOptions{size: 32}, failed, "bind(3)                                 = -1 EADDRINUSE (Address already in use)\n"},
+		{straceOptions{size: 32}, failed, "shutdown(3, SHUT_WR)                    = -1 ENOTCONN (Transport endpoint is not connected)\n"},
 	} {
 		if got := (&straceWriter{o: tc.o}).line(tc.c); got != tc.want {
 			t.Errorf("%+v:\n got %q\nwant %q", tc.o, got, tc.want)

@@ -20,6 +20,7 @@ import (
 	"github.com/catflap/catflap/app/control"
 	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/stack/strace"
 )
 
 // The calls of the stack's socket layer by strace's classes: %network are those of
@@ -62,7 +63,7 @@ return, as with strace -w. -f changes nothing: all applications on a stack are i
   catflap strace -e trace=%net -s 100
   catflap strace -e '!read,write'`,
 		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return strace(c.Context(), e, o) },
+		RunE: func(c *cobra.Command, _ []string) error { return straceCalls(c.Context(), e, o) },
 	}
 	fs := c.Flags()
 	fs.BoolP("follow-forks", "f", false, "accepted, as with strace; all calls are followed anyway")
@@ -76,7 +77,7 @@ return, as with strace -w. -f changes nothing: all applications on a stack are i
 	return c
 }
 
-func strace(ctx context.Context, e *env, o straceOptions) (err error) {
+func straceCalls(ctx context.Context, e *env, o straceOptions) (err error) {
 	if o.size < 0 {
 		return remedy.Usagef("strace: -s %d: want 0 or more", o.size)
 	}
@@ -238,7 +239,7 @@ const resultColumn = 39
 // line writes a call on a line of its own.
 func (s *straceWriter) line(c *stack.CallEvent) string {
 	prefix := s.stamp(c.Start)
-	text := c.Format(s.o.size)
+	text := strace.Format(c, s.o.size)
 	// The results stay in their column behind the prefix.
 	if i := strings.LastIndex(text, " = "); i >= 0 {
 		text = fmt.Sprintf("%-*s%s", max(resultColumn-len(prefix), 0), strings.TrimRight(text[:i], " "), text[i:])

@@ -12,6 +12,7 @@ import (
 
 	"github.com/catflap/catflap/internal/packet"
 	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/stack/strace"
 	"github.com/catflap/catflap/tun/impair"
 )
 
@@ -175,7 +176,7 @@ func (t *tracer) timer(ev stack.Event) {
 
 func (t *tracer) call(ev stack.Event) {
 	c := ev.Call
-	fmt.Fprintf(t.w, "%s call   %s%s%s\n", t.stamp(c.Start), t.paint.call, c, t.paint.off)
+	fmt.Fprintf(t.w, "%s call   %s%s%s\n", t.stamp(c.Start), t.paint.call, strace.Format(c, strace.DefaultSize), t.paint.off)
 }
 
 func (t *tracer) state(ev stack.Event) {

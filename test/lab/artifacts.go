@@ -14,13 +14,13 @@ const ArtifactsEnv = "CATFLAP_ARTIFACTS"
 // timelineFile is the name of the timeline's file.
 const timelineFile = "timeline.txt"
 
-// unsafe is what a test's name may have and a folder's should not.
-var unsafe = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
+// notInFolder is what a test's name may have and a folder's should not.
+var notInFolder = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
 
 // artifacts returns the folder for what the test leaves behind, which exists.
 func (l *Lab) artifacts() (string, error) {
 	dir := l.opts.Artifacts
-	name := unsafe.ReplaceAllString(l.t.Name(), "-")
+	name := notInFolder.ReplaceAllString(l.t.Name(), "-")
 	if env := os.Getenv(ArtifactsEnv); dir == "" && env != "" {
 		dir = filepath.Join(env, name)
 	}

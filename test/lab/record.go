@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"github.com/catflap/catflap/internal/packet"
 	"github.com/catflap/catflap/internal/ring"
 	"github.com/catflap/catflap/stack"
+	"github.com/catflap/catflap/stack/strace"
 	"github.com/catflap/catflap/tun/impair"
 )
 
@@ -220,12 +222,20 @@ func (e entry) describe(tracker *packet.Tracker) []string {
 	case e.event.Packet != nil:
 		return describePacket(tracker, e.event.Packet)
 	case e.event.Call != nil:
-		return []string{"call   " + e.event.Call.String()}
+		return []string{"call   " + strace.Format(e.event.Call, strace.DefaultSize)}
 	case e.event.State != nil:
 		s := e.event.State
-		return []string{fmt.Sprintf("state  %s > %s  %s -> %s", s.Local, s.Remote, s.From, s.To)}
+		return []string{fmt.Sprintf("state  %s > %s  %s -> %s", end(s.Local), end(s.Remote), s.From, s.To)}
 	}
 	return nil
+}
+
+// end names an end of a connection, and the other end of what has none, such as a listener.
+func end(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return "*:*"
+	}
+	return a.String()
 }
 
 func describePacket(tracker *packet.Tracker, p *stack.PacketEvent) []string {

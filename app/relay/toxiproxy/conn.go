@@ -33,8 +33,13 @@ type conn struct {
 	moved    chan struct{} // closed when deadline has changed
 }
 
-// Unwrap lets the relay see what the connection is.
-func (c *conn) Unwrap() relay.Conn { return c.Conn }
+// Unwrap lets the relay see what the connection is, while its end is its own.
+func (c *conn) Unwrap() relay.Conn {
+	if c.isEnded() {
+		return struct{ relay.Conn }{c.Conn}
+	}
+	return c.Conn
+}
 
 func newConn(p *entry, stream string, under relay.Conn) *conn {
 	c := &conn{Conn: under, p: p, stream: stream, drawn: map[*toxic]bool{}, timers: map[*toxic]*time.Timer{}, closed: make(chan struct{}), moved: make(chan struct{})}
@@ -174,7 +179,27 @@ func (c *conn) wait(d time.Duration) error {
 	}
 }
 
-// pauses waits while a toxic of this kind holds the stream.
+// Write implements net.Conn. Who has seen the end is sent nothing more.
+func (c *conn) Write(p []byte) (int, error) {
+	if c.isEnded() {
+		return len(p), nil
+	}
+	n, err := c.Conn.Write(p)
+	if err != nil && c.isEnded() {
+		return len(p), nil
+	}
+	return n, err
+}
+
+// CloseWrite implements relay.Conn.
+func (c *conn) CloseWrite() error {
+	if c.isEnded() {
+		return nil
+	}
+	return c.Conn.CloseWrite()
+}
+
+// gate waits while a toxic of this kind holds the stream.
 func (c *conn) gate() error {
 	for {
 		if _, ok := find[*timeout](c); !ok {

@@ -26,6 +26,10 @@ func Of(c tcpip.Clock) *Clock {
 	return &Clock{Clock: c}
 }
 
+// Given reports whether the clock is one that the user of the stack gave: its time may
+// be virtual.
+func (c *Clock) Given() bool { return c.wheel == nil }
+
 // Close stops the timers of the system's clock: none of them fires any more. The
 // timers of another clock are its owner's.
 func (c *Clock) Close() {

@@ -8,6 +8,7 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
 )
 
 // Unsent returns the bytes that the application has written and the peer has not
@@ -55,6 +56,15 @@ func Probe(e *tcp.Endpoint) *tcp.TCPProbeFunc {
 		return nil
 	}
 	return (*tcp.TCPProbeFunc)(segmentProbe.of(e))
+}
+
+// WaiterQueue returns where those wait who are notified when something happens to e, nil
+// if that is not known.
+func WaiterQueue(e *tcp.Endpoint) *waiter.Queue {
+	if !waiterQueue.ok {
+		return nil
+	}
+	return *(**waiter.Queue)(waiterQueue.of(e))
 }
 
 // Sender returns the variables of e's sender, nil if e has never been able to send or

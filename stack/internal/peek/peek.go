@@ -19,6 +19,7 @@ import (
 	"gvisor.dev/gvisor/pkg/sleep"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
 )
 
 // A field is one that netstack keeps to itself.
@@ -37,7 +38,8 @@ func (f *field) of(e *tcp.Endpoint) unsafe.Pointer { return f.in(unsafe.Pointer(
 // The fields of netstack's that are read or written.
 var (
 	sndQueueMu, sndBufUsed, acceptMu, acceptQueue       field // of the endpoint
-	endpointHash, segmentProbe, recentTSTime            field
+	endpointHash, segmentProbe, waiterQueue             field
+	recentTSTime                                        field
 	keepalive                                           timer
 	keepaliveUnacked, timeWait                          field
 	sender, senderState, congestionState, rackState     field // of its sender
@@ -88,6 +90,7 @@ var table = []entry{
 
 	{&endpointHash, endpoint, "txHash", a[uint32], lost(lostCause, lostSample, lostTimers)},
 	{&segmentProbe, endpoint, "probe", a[tcp.TCPProbeFunc], lost(lostLive)},
+	{&waiterQueue, endpoint, "waiterQueue", a[*waiter.Queue], lost(lostLive)},
 	{&recentTSTime, endpoint, "recentTSTime", a[tcpip.MonotonicTime], lost(lostSegments, lostTooBig, lostStall)},
 	{&keepalive.state, endpoint, "keepalive.timer.state", kind(reflect.Int), lost(lostKeepalive, lostTimers)},
 	{&keepalive.target, endpoint, "keepalive.timer.target", a[tcpip.MonotonicTime], lost(lostKeepalive, lostTimers)},

@@ -1,11 +1,15 @@
-package stack
+package event
 
 import (
 	"fmt"
 	"strings"
 	"text/tabwriter"
+)
 
-	"github.com/catflap/catflap/stack/route"
+// The two marks of a try: passed over, and chosen.
+const (
+	markNo  = "✗"
+	markYes = "✓"
 )
 
 // Short is the lookup on one line, as a trace shows it:
@@ -17,7 +21,7 @@ func (l *SocketLookup) Short() string {
 		if (t.Step == StepSteering || t.Step == StepForwarder) && t.Candidate == "" {
 			continue // there is no rule to speak of
 		}
-		s := l.shortName(t) + " " + route.Mark(t.Match)
+		s := l.shortName(t) + " " + mark(t.Match)
 		if t.Match {
 			s += " " + t.owner()
 		}
@@ -68,7 +72,7 @@ func (l *SocketLookup) Text() string {
 		if t.Match {
 			why = t.owner()
 		}
-		fmt.Fprintf(w, "  %d. %s\t%s\t%s %s\n", i+1, l.stepName(t.Step), t.Candidate, route.Mark(t.Match), why)
+		fmt.Fprintf(w, "  %d. %s\t%s\t%s %s\n", i+1, l.stepName(t.Step), t.Candidate, mark(t.Match), why)
 	}
 	w.Flush()
 	switch {
@@ -80,4 +84,11 @@ func (l *SocketLookup) Text() string {
 		fmt.Fprintf(&b, "  => fd %d: %s\n", l.FD, l.Answer)
 	}
 	return b.String()
+}
+
+func mark(ok bool) string {
+	if ok {
+		return markYes
+	}
+	return markNo
 }
