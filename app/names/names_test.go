@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -138,8 +139,11 @@ func upstream(t *testing.T, handle func(pc net.PacketConn, from net.Addr, q []by
 // TestForward: the question goes on as it is but for its id, and only an answer to it comes back, as it is.
 func TestForward(t *testing.T) {
 	const tail = "\x00\x00\x10\x00\x01 and what no parser knows"
+	var mu sync.Mutex // guards what follows
 	var ids, ports []string
 	to := upstream(t, func(pc net.PacketConn, from net.Addr, q []byte) {
+		mu.Lock()
+		defer mu.Unlock()
 		ids = append(ids, fmt.Sprint(q[:2]))
 		ports = append(ports, from.String())
 		if !strings.HasSuffix(string(q), tail) {
@@ -181,6 +185,8 @@ func TestForward(t *testing.T) {
 			t.Fatalf("answer %q, want %q", b[:n], want)
 		}
 	}
+	mu.Lock()
+	defer mu.Unlock()
 	slices.Sort(ids)
 	slices.Sort(ports)
 	if len(ids) != times || len(slices.Compact(ids)) < times-2 || len(slices.Compact(ports)) < times/2 {
