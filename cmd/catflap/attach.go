@@ -32,13 +32,14 @@ func newAttach(e *env) *cobra.Command {
 		Long: `attach opens the TUN device in the network namespace of a process, of a file such as /run/netns/NAME, or of
 a container of podman, docker or nerdctl, with the stack and the cat server outside of it. It serves
 until SIGINT or SIGTERM, or until the process ends; then it leaves nothing behind. The namespace's
-processes go on as they were: they find one more interface, and with --dns a resolver at the stack's
-addresses, to which their /etc/resolv.conf leads only if they name it there.
+processes go on as they were: they find one more interface, with --egress a default route through it, and
+with --dns a resolver at the stack's addresses, to which their /etc/resolv.conf leads only if they name it
+there.
 
 Root can attach to every namespace. A user can attach to those of his own user namespaces (unshare -rn,
 rootless podman), for which util-linux's nsenter must be in PATH.`,
 		Example: `  catflap attach --netem 'loss 2% delay 20ms' 4711
-  catflap attach --netns /run/netns/blue
+  catflap attach --netns /run/netns/blue --egress all
   catflap attach --container db`,
 		RunE: func(c *cobra.Command, args []string) error {
 			t.args = args
@@ -47,6 +48,7 @@ rootless podman), for which util-linux's nsenter must be in PATH.`,
 	}
 	f.add(c, true)
 	f.board.add(c, "")
+	f.ways.addRun(c)
 	c.Flags().StringVar(&t.netns, "netns", "", "the namespace that the file `PATH` stands for")
 	c.Flags().StringVar(&t.container, "container", "", "the namespace of the container `NAME`")
 	c.Flags().BoolVar(&trace, "trace", false, "print each packet's way through the stack and each socket call to stderr")
@@ -146,7 +148,7 @@ func attach(ctx context.Context, e *env, f *instanceFlags, t *attachTarget, trac
 	if ours(path) {
 		return remedy.With(fmt.Errorf("attach: %s is in this network namespace", name), "to have the device here: catflap serve")
 	}
-	ns, err := netns.Start(ctx, netns.Config{Device: s.device, HostAddrs: s.hostAddrs, Join: path})
+	ns, err := netns.Start(ctx, netns.Config{Device: s.device, HostAddrs: s.hostAddrs, Routes: s.ways.routes(s.hostAddrs), Join: path})
 	if errors.Is(err, netns.ErrNoNsenter) {
 		return remedy.With(fmt.Errorf("attach: %w", err), "install util-linux, or run as root")
 	}
@@ -155,6 +157,7 @@ func attach(ctx context.Context, e *env, f *instanceFlags, t *attachTarget, trac
 	}
 	defer ns.Close()
 	s.instance.AdaptProcs = true
+	s.ways.of(&s.instance, ns, e)
 	i, err := instance.Start(s.instance, ns.Device())
 	if err != nil {
 		return fmt.Errorf("attach: %w", err)
@@ -174,12 +177,15 @@ func attach(ctx context.Context, e *env, f *instanceFlags, t *attachTarget, trac
 	if err := f.board.open(e, i, s.port, instance.Dashboard{Transfer: s.transferIn(ns)}); err != nil {
 		return fmt.Errorf("attach: %w", err)
 	}
-	if err := i.Serve(s.port); err != nil {
+	if err := s.start(i); err != nil {
 		return fmt.Errorf("attach: %w", err)
 	}
 	dev := ns.Device()
 	fmt.Fprintf(e.stderr, "catflap: attached to %s: %s, %s driver, MTU %d\n", name, dev.Name(), dev.Driver(), dev.MTU())
 	for _, p := range s.instance.Addrs {
+		if s.noCats {
+			break
+		}
 		fmt.Fprintf(e.stderr, "catflap: http://%s/ is reached from there\n", hostPort(p.Addr(), s.port))
 	}
 	io.WriteString(e.stderr, "catflap: to look at it: export "+controlEnv+"="+socket+"\n")

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -18,7 +17,6 @@ import (
 
 	"github.com/catflap/catflap/app/control"
 	"github.com/catflap/catflap/app/instance"
-	"github.com/catflap/catflap/app/relay/bridge"
 	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/tun/netns"
 )
@@ -104,9 +102,7 @@ func runInNamespace(ctx context.Context, e *env, f *instanceFlags, id *identityF
 	}
 	defer ns.Close()
 	s.instance.AdaptProcs = true
-	s.instance.Listening = func() ([]netip.AddrPort, error) { return bridge.ReadListening(ns.PID()) }
-	s.instance.Tell = e.say
-	s.instance.Outward = s.ways.outward()
+	s.ways.of(&s.instance, ns, e)
 	i, err := instance.Start(s.instance, ns.Device())
 	if err != nil {
 		return fmt.Errorf("run: %w", err)

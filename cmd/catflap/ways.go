@@ -12,6 +12,7 @@ import (
 	"github.com/catflap/catflap/app/instance"
 	"github.com/catflap/catflap/app/relay/bridge"
 	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
+	"github.com/catflap/catflap/tun/netns"
 )
 
 // waysFlags are the flags of run and serve that are about ways between stack and host.
@@ -144,6 +145,13 @@ func (w *ways) routes(hostAddrs []netip.Prefix) (routes []netip.Prefix) {
 		}
 	}
 	return routes
+}
+
+// of has an instance that is about to start know of the namespace that the ways lead to.
+func (w *ways) of(c *instance.Config, ns *netns.Namespace, e *env) {
+	c.Listening = func() ([]netip.AddrPort, error) { return bridge.ReadListening(ns.PID()) }
+	c.Tell = e.say
+	c.Outward = w.outward()
 }
 
 // open opens the ways.
