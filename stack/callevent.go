@@ -1,7 +1,8 @@
 package stack
 
 import (
-	"reflect"
+	"fmt"
+	"strconv"
 	"syscall"
 
 	"github.com/catflap/catflap/stack/event"
@@ -47,7 +48,10 @@ func transferred(b []byte, n int) *event.Buffer {
 
 // addressOf is where a buffer is, 0 if it is nil: what strace shows of one that was not
 // filled.
-func addressOf[T any](b []T) uint64 { return uint64(reflect.ValueOf(b).Pointer()) }
+func addressOf[T any](b []T) uint64 {
+	n, _ := strconv.ParseUint(fmt.Sprintf("%p", b), 0, 64) // "0x0" of nil
+	return n
+}
 
 // message is m with n bytes in its buffers.
 func (m *Msg) event(n int) *event.Message {

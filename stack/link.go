@@ -206,7 +206,7 @@ func plain(proto tcpip.NetworkProtocolNumber, b []byte) bool {
 	if h := header.IPv4(b); proto == ipv4.ProtocolNumber && !h.More() && h.FragmentOffset() == 0 {
 		tp = h.TransportProtocol()
 	} else if proto != ipv4.ProtocolNumber {
-		tp = header.IPv6(b).TransportProtocol()
+		tp = tcpip.TransportProtocolNumber(header.IPv6(b).NextHeader())
 	}
 	return tp == header.TCPProtocolNumber || tp == header.UDPProtocolNumber
 }

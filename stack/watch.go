@@ -108,8 +108,8 @@ func (h *hub) wanted(kinds EventKinds) {
 		h.lookAt = tcpip.MonotonicTime{}
 	}
 	h.mu.Unlock()
-	h.looking.Lock() // a look that is under way has ended
-	h.looking.Unlock()
+	h.looking.Lock() // a look that is under way ends first
+	defer h.looking.Unlock()
 	for _, w := range list {
 		w.follower.Stop() // it takes locks that come before mu
 	}
@@ -277,8 +277,8 @@ func (h *hub) called(k *socket, caused bool) uint64 {
 		return id
 	}
 	if caused && id != 0 {
-		c.Lock() // of whoever is about to change the state
-		c.Unlock()
+		c.Lock() // who has told the application is about to change the state
+		defer c.Unlock()
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

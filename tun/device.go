@@ -31,6 +31,7 @@ const (
 	OpOpen      = "open"      // opening the TUN device file
 	OpAttach    = "attach"    // asking it for an interface of that name (TUNSETIFF)
 	OpConfigure = "configure" // setting an interface's MTU, addresses, routes or state
+	OpJoin      = "join"      // entering a network namespace that is there already
 	OpNamespace = "namespace" // making the namespaces in which the device is to be opened
 )
 

@@ -69,6 +69,15 @@ func diagnose(err error, goos string, sysctl func(string) string) string {
 		case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EOPNOTSUPP):
 			return "is IPv6 switched off? sysctl net.ipv6.conf.all.disable_ipv6=0"
 		}
+	case OpJoin:
+		switch {
+		case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ESRCH):
+			return "name a process that runs (catflap attach PID), or a file that stands for a network namespace (--netns /run/netns/NAME)"
+		case errors.Is(err, syscall.EINVAL):
+			return "name a file that stands for a network namespace, such as /proc/PID/ns/net or /run/netns/NAME"
+		case denied:
+			return "the namespace belongs to another user: run as root, or as the user who made it"
+		}
 	case OpNamespace:
 		return diagnoseNamespace(err, sysctl)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/catflap/catflap/app/cats"
 	"github.com/catflap/catflap/app/control"
 	"github.com/catflap/catflap/app/dashboard"
+	"github.com/catflap/catflap/app/names"
 	"github.com/catflap/catflap/app/relay/bridge"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun"
@@ -45,7 +46,12 @@ type Config struct {
 	Peers []netip.Addr    // hosts at the other end of the link: the default routes lead to the first of each family
 	TCP   stack.TCPConfig // Start has ACKs wait for 10 ms by default
 	Netem Netem
-	Dev   string // the name of the server's link in a Pair; if empty, cat0
+
+	// Names has Start serve a resolver on port 53 of every address of the stack, whose own names rules may
+	// name too. If nil there is none.
+	Names *names.Config
+
+	Dev string // the name of the server's link in a Pair; if empty, cat0
 
 	// Listening and Tell are bridge.Config's.
 	Listening func() ([]netip.AddrPort, error)
@@ -74,6 +80,7 @@ type Instance struct {
 	server  *cats.Server
 	control *control.Server
 	board   *dashboard.Server // nil if there is none
+	names   *names.Server     // nil if there is none
 	cfg     Config
 	log     *slog.Logger
 
@@ -94,13 +101,19 @@ func Start(cfg Config, dev *tun.Device) (*Instance, error) {
 		cfg.TCP.ACKDelay = ackDelay
 	}
 	// The kernel at the other end verifies checksums by itself.
-	netem := impair.New(dev.Endpoint(), impair.Config{PeerVerifies: true, Logger: cfg.Logger})
+	link := impair.Config{PeerVerifies: true, Logger: cfg.Logger}
+	var resolver *names.Server
+	if cfg.Names != nil {
+		resolver = names.New(*cfg.Names)
+		link.Names = resolver.Lookup
+	}
+	netem := impair.New(dev.Endpoint(), link)
 	i, err := start(cfg, dev.Name(), netem)
 	if err != nil {
 		dev.Close()
 		return nil, err
 	}
-	i.dev = dev
+	i.dev, i.names = dev, resolver
 	if cfg.AdaptProcs {
 		i.procs = startProcs()
 	}
@@ -111,6 +124,10 @@ func Start(cfg Config, dev *tun.Device) (*Instance, error) {
 		case <-i.quit:
 		}
 	})
+	if err := i.resolve(); err != nil {
+		i.Close()
+		return nil, err
+	}
 	return i, nil
 }
 
@@ -143,6 +160,35 @@ func start(cfg Config, dev string, netem *impair.Link) (*Instance, error) {
 	i := &Instance{name: dev, stack: s, bridge: b, netem: netem, record: record, cfg: cfg, log: cfg.Logger, failed: make(chan error, 1), quit: make(chan struct{})}
 	i.close = sync.OnceValue(i.shut)
 	return i, nil
+}
+
+// resolve has the resolver answer at every address of the stack, at each by a socket of its own, so that an
+// answer comes from where it was asked for.
+func (i *Instance) resolve() error {
+	if i.names == nil {
+		return nil
+	}
+	serve := func(f func() error) {
+		i.serving.Go(func() {
+			if err := f(); !errors.Is(err, net.ErrClosed) {
+				i.fail(fmt.Errorf("resolver: %w", err))
+			}
+		})
+	}
+	for _, p := range i.cfg.Addrs {
+		at := netip.AddrPortFrom(p.Addr(), 53).String()
+		pc, err := i.stack.ListenPacket("udp", at)
+		if err != nil {
+			return fmt.Errorf("resolver: %w", err)
+		}
+		serve(func() error { return i.names.ServePacket(pc) })
+		l, err := i.stack.Listen("tcp", at)
+		if err != nil {
+			return fmt.Errorf("resolver: %w", err)
+		}
+		serve(func() error { return i.names.Serve(l) })
+	}
+	return nil
 }
 
 func defaultRoutes(dev string, peers []netip.Addr) (routes []stack.Route) {
@@ -283,7 +329,7 @@ func (i *Instance) unacknowledged() bool {
 	return false
 }
 
-// Close ends the instance at once: control socket, dashboard, server, bridge, stack, link, device, in this
+// Close ends the instance at once: control socket, dashboard, server, resolver, bridge, stack, link, device, in this
 // order. It waits for every goroutine.
 func (i *Instance) Close() error { return i.close() }
 
@@ -298,6 +344,9 @@ func (i *Instance) shut() error {
 	}
 	if i.server != nil {
 		errs = append(errs, i.server.Close())
+	}
+	if i.names != nil {
+		errs = append(errs, i.names.Close())
 	}
 	i.bridge.Close()
 	errs = append(errs, i.stack.Close())

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/catflap/catflap/app/instance"
+	"github.com/catflap/catflap/app/names"
 	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/tun"
 )
@@ -28,6 +30,7 @@ type instanceFlags struct {
 	board     dashboardFlags
 	noCats    bool
 	ways      waysFlags
+	dns       string
 }
 
 // add defines the flags; with no device, those of the TUN device are left out.
@@ -45,6 +48,7 @@ func (f *instanceFlags) add(c *cobra.Command, device bool) {
 		fs.IntVar(&f.queues, "queues", f.queues, "`NUMBER` of device queues")
 		fs.BoolVar(&f.noCats, "no-cats", false, "start no cat server: port 80 of the stack is free")
 		f.ways.add(c)
+		fs.StringVar(&f.dns, "dns", "off", "names that programs may ask the stack's port 53 for, between commas: `host|off|NAME=ADDR`, where host asks this host's resolvers")
 		fs.DurationVar(&f.drain, "drain", instance.DefaultDrain, "how long running requests may take after SIGTERM, and connections after the command's end")
 	}
 }
@@ -65,6 +69,8 @@ type setup struct {
 	drain     time.Duration
 	noCats    bool
 	ways      ways
+	dns       names.Spec
+	resolver  names.Resolver // the host's, if dns asks it
 }
 
 func (f *instanceFlags) parse(log *slog.Logger) (setup, error) {
@@ -89,6 +95,9 @@ func (f *instanceFlags) parse(log *slog.Logger) (setup, error) {
 		s.instance.Peers = append(s.instance.Peers, p.Addr())
 	}
 	if err := s.ways.check(s.instance.Peers); err != nil {
+		return s, err
+	}
+	if err := f.parseNames(&s, log); err != nil {
 		return s, err
 	}
 	if f.port < 1 || f.port > 65535 {
@@ -130,6 +139,29 @@ func (f *instanceFlags) parse(log *slog.Logger) (setup, error) {
 	}
 	s.instance.Logger = log
 	return s, nil
+}
+
+// parseNames reads --dns, and holds the rules that name hosts against it.
+func (f *instanceFlags) parseNames(s *setup, log *slog.Logger) (err error) {
+	if s.dns, err = names.Parse(f.dns); err != nil {
+		return remedy.Usagef("--dns %s", err)
+	}
+	for _, n := range s.instance.Netem.Settings {
+		if n.Rule != nil && n.Rule.Match.Name != "" && len(s.dns.Own[strings.ToLower(n.Rule.Match.Name)]) == 0 {
+			return &remedy.UsageError{Msg: fmt.Sprintf("--netem %s: %s is no address, and no name that --dns gives one", n, n.Rule.Match.Name), Remedy: fmt.Sprintf("give it one: --dns %s=ADDR", n.Rule.Match.Name)}
+		}
+	}
+	if !s.dns.On() {
+		return nil
+	}
+	if s.dns.Host {
+		const file = "/etc/resolv.conf"
+		if s.resolver, err = names.ReadResolver(file); err != nil {
+			return remedy.With(fmt.Errorf("--dns host: %w", err), "name this host's resolver there, as in \"nameserver 192.0.2.53\", or leave host out of --dns")
+		}
+	}
+	s.instance.Names = &names.Config{Own: s.dns.Own, Search: s.resolver.Search, Upstreams: s.resolver.Servers, Logger: log}
+	return nil
 }
 
 func parsePrefixes(flag string, in []string) ([]netip.Prefix, error) {

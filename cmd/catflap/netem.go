@@ -38,7 +38,9 @@ A RULE says what happens to which packets:
       | cut TIME | vanish client|server
   [ip | icmp | udp | tcp [syn | synack | ack | data | fin | rst | byte OFFSET]]
   [N | N..M | N.. | first [N] | every N | all]
-  [from client|server] [in | out] [size > N] [size < N] [port N] [host ADDRESS[/LEN]] [connection N] [at TIME]
+  [from client|server] [in | out] [size > N] [size < N] [port N] [connection N] [at TIME]
+  [host NAME|ADDRESS[/LEN] | to NAME|ADDRESS[/LEN]]
+Host is either address of a packet, to its destination; a NAME is one that --dns NAME=ADDR gave.
 Packets are counted for each connection by itself. The server is the side that did not send the SYN.
 
 Equal seeds do equal things to equal traffic.`,

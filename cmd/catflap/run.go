@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -19,7 +18,6 @@ import (
 
 	"github.com/catflap/catflap/app/control"
 	"github.com/catflap/catflap/app/instance"
-	"github.com/catflap/catflap/app/relay/bridge"
 	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/tun/netns"
 )
@@ -34,6 +32,7 @@ func (e *env) logger() *slog.Logger {
 
 func newRun(e *env) *cobra.Command {
 	var f instanceFlags
+	var id identityFlags
 	var trace bool
 	c := &cobra.Command{
 		Use:   "run [flags] [-- CMD ARG...]",
@@ -42,6 +41,15 @@ func newRun(e *env) *cobra.Command {
 the TUN device in it, starts the stack and the cat server outside of it, and runs CMD inside:
 by default an interactive shell. It exits with CMD's status. Inside, the commands that look at a
 running stack (catflap ip, ss, netstat, …) find this one.
+
+CMD is root inside: root itself, or a user who appears as root. With --as-user a user appears as himself, so
+that servers start that refuse root. When root runs catflap, --as-user is the user who called sudo, and
+--as-user=NAME is NAME; such a CMD may not ask the control socket, which stays root's.
+
+With --dns programs inside find names: their /etc/resolv.conf and /etc/nsswitch.conf lead to the stack, and
+those of the host stay as they are. --dns db=10.9.0.2,db=fd00:9::2 names an address (A, AAAA and PTR), which
+a rule of --netem may use (drop udp to db); --dns host asks this host's resolvers for all other names, and
+without host those are refused.
 
 --egress has the stack lead the command's connections out: from sockets of catflap itself, which are in the
 network of who called it. The host's own addresses, its loopback interface and link-local addresses stay
@@ -54,18 +62,27 @@ own address if both are of one family, and the stack's address if the client is 
   catflap run --forward 10.9.0.2:5432=127.0.0.1:5432 --netem "loss 2%" -- psql -h 10.9.0.2
   catflap run`,
 		RunE: func(c *cobra.Command, args []string) error {
-			return runInNamespace(c.Context(), e, &f, trace, args)
+			return runInNamespace(c.Context(), e, &f, &id, trace, args)
 		},
 	}
 	f.add(c, true)
 	f.board.add(c, "")
 	f.ways.addRun(c)
+	id.add(c)
 	c.Flags().BoolVar(&trace, "trace", false, "print each packet's way through the stack and each socket call to stderr")
 	return c
 }
 
-func runInNamespace(ctx context.Context, e *env, f *instanceFlags, trace bool, args []string) error {
+func runInNamespace(ctx context.Context, e *env, f *instanceFlags, id *identityFlags, trace bool, args []string) error {
 	s, err := f.parse(e.logger())
+	if err != nil {
+		return err
+	}
+	who, err := id.parse(e)
+	if err != nil {
+		return err
+	}
+	files, mask, err := s.nameFiles()
 	if err != nil {
 		return err
 	}
@@ -77,15 +94,16 @@ func runInNamespace(ctx context.Context, e *env, f *instanceFlags, trace bool, a
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(signals)
 
-	ns, err := netns.Start(ctx, netns.Config{Device: s.device, HostAddrs: s.hostAddrs, Routes: s.ways.routes(s.hostAddrs)})
+	ns, err := netns.Start(ctx, netns.Config{
+		Device: s.device, HostAddrs: s.hostAddrs, Routes: s.ways.routes(s.hostAddrs),
+		User: who.user, Files: files, Mask: mask,
+	})
 	if err != nil {
 		return fmt.Errorf("run: %w", err)
 	}
 	defer ns.Close()
 	s.instance.AdaptProcs = true
-	s.instance.Listening = func() ([]netip.AddrPort, error) { return bridge.ReadListening(ns.PID()) }
-	s.instance.Tell = e.say
-	s.instance.Outward = s.ways.outward()
+	s.ways.of(&s.instance, ns, e)
 	i, err := instance.Start(s.instance, ns.Device())
 	if err != nil {
 		return fmt.Errorf("run: %w", err)
@@ -120,7 +138,7 @@ func runInNamespace(ctx context.Context, e *env, f *instanceFlags, trace bool, a
 		}
 	}()
 	status, err := ns.Run(ctx, netns.Command{
-		Args: args, Env: commandEnv(path), Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Signals: signals,
+		Args: args, Env: who.env(commandEnv(path)), Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Signals: signals,
 	})
 	if cause := context.Cause(ctx); cause != nil && err != nil {
 		err = cause

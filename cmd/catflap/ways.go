@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 	"github.com/catflap/catflap/app/instance"
 	"github.com/catflap/catflap/app/relay/bridge"
 	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
+	"github.com/catflap/catflap/tun/netns"
 )
 
 // waysFlags are the flags of run and serve that are about ways between stack and host.
@@ -25,7 +27,6 @@ type waysFlags struct {
 // add defines the flags that run and serve share.
 func (f *waysFlags) add(c *cobra.Command) {
 	c.Flags().StringArrayVar(&f.forwards, "forward", nil, "put a service of this machine on an address of the stack: `ADDR:PORT=TARGET`[/udp]")
-	f.egress = bridge.None
 }
 
 // addRun defines those that need the namespace.
@@ -45,7 +46,7 @@ type ways struct {
 }
 
 func (f *waysFlags) parse() (w ways, err error) {
-	if w.egress.Rules, err = bridge.ParseEgress(f.egress); err != nil {
+	if w.egress.Rules, err = bridge.ParseEgress(cmp.Or(f.egress, bridge.None)); err != nil {
 		return w, specError("--egress", err)
 	}
 	for _, s := range f.loopback {
@@ -144,6 +145,13 @@ func (w *ways) routes(hostAddrs []netip.Prefix) (routes []netip.Prefix) {
 		}
 	}
 	return routes
+}
+
+// of has an instance that is about to start know of the namespace that the ways lead to.
+func (w *ways) of(c *instance.Config, ns *netns.Namespace, e *env) {
+	c.Listening = func() ([]netip.AddrPort, error) { return bridge.ReadListening(ns.PID()) }
+	c.Tell = e.say
+	c.Outward = w.outward()
 }
 
 // open opens the ways.

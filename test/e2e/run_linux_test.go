@@ -157,7 +157,11 @@ func TestSecondInstance(t *testing.T) {
 func as(t testing.TB, mode string, args ...string) result {
 	t.Helper()
 	testenv.Require(t, testenv.Root, testenv.Tun, "unshare", "setpriv")
-	dir := sharedDir(t)
+	return run(t, asArgs(sharedDir(t), mode, args...)...)
+}
+
+// asArgs is as's command line; dir is for its device file.
+func asArgs(dir, mode string, args ...string) []string {
 	const script = `set -e
 mount -t tmpfs -o dev,mode=755 catflap-e2e "$0"
 mknod -m "$1" "$0/tun" c 10 200
@@ -165,7 +169,7 @@ mount --bind "$0/tun" /dev/net/tun
 shift
 cd /
 exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --bounding-set=-all -- "$@"`
-	return run(t, append([]string{"unshare", "--mount", "--", "sh", "-c", script, dir, mode}, args...)...)
+	return append([]string{"unshare", "--mount", "--", "sh", "-c", script, dir, mode}, args...)
 }
 
 // TestUnprivileged: a user without any privilege needs access to the device file and user namespaces, and nothing else.

@@ -1,6 +1,7 @@
 package impair
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/catflap/catflap/internal/packet"
@@ -11,6 +12,7 @@ type rule struct {
 	Rule
 	id      int
 	text    string
+	hosts   []netip.Prefix // that Match.Host or Match.Name stand for
 	added   time.Duration
 	flows   int // that it has seen
 	matched uint64
@@ -86,7 +88,7 @@ func (r *rule) concerns(p *wirePacket) bool {
 		proto = "tcp"
 	}
 	if p.flow == nil {
-		return (proto == "" || proto == "ip") && m.Port == 0 && !m.Host.IsValid()
+		return (proto == "" || proto == "ip") && m.Port == 0 && !m.named()
 	}
 	d := &p.decoded
 	switch proto {
@@ -106,7 +108,15 @@ func (r *rule) concerns(p *wirePacket) bool {
 	if m.Port != 0 && p.flow.key.a.Port() != m.Port && p.flow.key.b.Port() != m.Port {
 		return false
 	}
-	return !m.Host.IsValid() || m.Host.Contains(d.Src) || m.Host.Contains(d.Dst)
+	if !m.named() {
+		return true
+	}
+	for _, h := range r.hosts {
+		if h.Contains(d.Dst) || !m.To && h.Contains(d.Src) {
+			return true
+		}
+	}
+	return false
 }
 
 // of returns what the rule remembers of a packet's flow.

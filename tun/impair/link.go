@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"runtime"
 	"slices"
 	"sync"
@@ -33,6 +34,9 @@ type Config struct {
 	Clock  tcpip.Clock // if nil, the system's
 	Seed   uint64      // of a Spec without one, and of rules; if 0, a random one
 	Logger *slog.Logger
+
+	// Names has the addresses of the hosts that rules may name; nil knows none.
+	Names func(name string) []netip.Addr
 
 	// PeerVerifies says that who receives outbound packets verifies their checksums, as a kernel behind a
 	// TUN device does. If it is false, as for an in-memory pipe to another stack that takes checksums for
@@ -208,10 +212,33 @@ func (l *Link) AddRule(r Rule) (id int, err error) {
 	if len(l.rules) >= maxRules {
 		return 0, fmt.Errorf("impair: there are %d rules already, which is the most", maxRules)
 	}
+	hosts, err := l.hosts(&r.Match)
+	if err != nil {
+		return 0, err
+	}
 	l.lastID++
-	l.rules = append(l.rules, &rule{Rule: r, id: l.lastID, text: r.String(), added: l.now()})
+	l.rules = append(l.rules, &rule{Rule: r, hosts: hosts, id: l.lastID, text: r.String(), added: l.now()})
 	l.updateAll()
 	return l.lastID, nil
+}
+
+// hosts are the addresses that m names.
+func (l *Link) hosts(m *Match) (hosts []netip.Prefix, err error) {
+	if m.Host.IsValid() {
+		return []netip.Prefix{m.Host}, nil
+	}
+	if m.Name == "" {
+		return nil, nil
+	}
+	if l.cfg.Names != nil {
+		for _, a := range l.cfg.Names(m.Name) {
+			hosts = append(hosts, netip.PrefixFrom(a, a.BitLen()))
+		}
+	}
+	if len(hosts) == 0 {
+		return nil, &SpecError{Setting: "host", Value: m.Name, Reason: "is no address, and no name of this instance (--dns NAME=ADDR gives it one)"}
+	}
+	return hosts, nil
 }
 
 // DelRule removes the rule of that number. It reports false if there is none.

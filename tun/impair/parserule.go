@@ -25,8 +25,8 @@ func hasKind(k Kind) bool { return slices.Contains(kinds, k) }
 //	      | window N | toobig MTU | cut TIME | vanish client|server
 //	MATCH = ip | icmp | udp | tcp [syn | synack | ack | data | fin | rst | byte OFFSET]
 //	WHICH = N | N..M | N.. | first [N] | every N | all
-//	WHERE = from client|server | in | out | size > N | size < N | port N | host ADDRESS[/LEN]
-//	      | connection N | at TIME
+//	WHERE = from client|server | in | out | size > N | size < N | port N | connection N | at TIME
+//	      | host NAME|ADDRESS[/LEN] | to NAME|ADDRESS[/LEN]
 //
 // TIME has a unit (2s, 20ms); that of delay and hold may also follow MATCH and WHICH, as in "delay tcp fin 2s".
 // "drop tcp data 2 from server" loses the second data segment from the server of each connection, "drop tcp
@@ -34,7 +34,8 @@ func hasKind(k Kind) bool { return slices.Contains(kinds, k) }
 // itself, in both directions together unless from, in or out says otherwise, and a retransmission counts as one
 // more; but "byte OFFSET" without WHICH is the first segment that carries the byte, and only that. The client is
 // the side that sent the SYN; of a connection whose start was not seen, the side with the higher port. "at TIME"
-// counts from when the rule was added. An IPv4 packet without DF, which a router would fragment, is none of
+// counts from when the rule was added. "host" is either address of a packet, "to" its destination; a NAME is
+// one of Config.Names, whose addresses are looked up when the rule is added. An IPv4 packet without DF, which a router would fragment, is none of
 // toobig's: it goes on, whole. A word that cannot stand where it does is a *ParseError.
 func ParseRule(text string) (Rule, error) {
 	p := ruleParser{words: split(text)}
@@ -237,7 +238,10 @@ func (p *ruleParser) where() (err error) {
 			n, err := strconv.ParseUint(s, 10, 16)
 			return uint16(n), err == nil && n > 0
 		})
-	case free("host", !m.Host.IsValid()):
+	case free("host", !m.named()):
+		return p.host()
+	case free("to", !m.named()):
+		m.To = true
 		return p.host()
 	case free("connection", m.Connection == 0):
 		m.Connection, _, err = value(p.words, wantN, true, readInt)
@@ -270,8 +274,13 @@ func (p *ruleParser) size() (err error) {
 }
 
 func (p *ruleParser) host() error {
+	p.expect("NAME")
 	p.expect("ADDRESS[/LEN] (10.9.0.1)")
 	text := p.peek()
+	if validName(text) {
+		p.rule.Match.Name = p.take()
+		return nil
+	}
 	prefix, err := netip.ParsePrefix(text)
 	if err != nil {
 		addr, err := netip.ParseAddr(text)

@@ -49,6 +49,8 @@ type Match struct {
 	Under      int          // IP packets of fewer bytes; 0: any
 	Port       uint16       // either port
 	Host       netip.Prefix // either address
+	Name       string       // instead of Host: either address is one that Config.Names has for it when the rule is added
+	To         bool         // Host and Name are of the destination alone
 	Connection int          // the n-th flow that the rule sees; 0: each
 }
 
@@ -82,6 +84,26 @@ func (w Which) includes(n uint64) bool {
 		return n >= uint64(w.First) && (w.Last == 0 || n <= uint64(w.Last))
 	}
 	return true
+}
+
+// named reports whether the rule is about the packets of some hosts only.
+func (m *Match) named() bool { return m.Host.IsValid() || m.Name != "" }
+
+// validName reports whether s can be the name of a host: letters, digits, hyphens, underscores and dots, with a
+// letter among them, so that it is no address that went wrong.
+func validName(s string) bool {
+	letter := false
+	for i := range len(s) {
+		switch b := s[i]; {
+		case 'a' <= b|0x20 && b|0x20 <= 'z':
+			letter = true
+		case '0' <= b && b <= '9':
+		case (b == '-' || b == '_' || b == '.') && i > 0:
+		default:
+			return false
+		}
+	}
+	return letter && len(s) <= 253 // RFC 1035 2.3.4, without the root's dot and the lengths
 }
 
 // needsTCP reports whether the verb makes sense for TCP only.
@@ -121,6 +143,8 @@ func (r Rule) Validate() error {
 	c.check(m.Kind == KindByte || m.Byte == 0, verb+" byte", m.Byte, "is for tcp byte only")
 	c.check(m.From <= Server, verb+" from", m.From, "want client or server")
 	c.check(m.Way == "" || m.Way == "in" || m.Way == "out", verb, m.Way, "want in or out")
+	c.check(m.Name == "" || !m.Host.IsValid() && validName(m.Name), verb+" host", m.Name, "want a name or an address")
+	c.check(!m.To || m.named(), verb, "to", "want a name or an address after it")
 	c.count(verb+" size >", m.Over, 65535)
 	c.count(verb+" size <", m.Under, 65536)
 	c.count(verb+" connection", m.Connection, maxCount)
@@ -139,7 +163,7 @@ func (r Rule) Validate() error {
 // triggered reports whether a VerbCut or a VerbVanish waits for a packet.
 func (r *Rule) triggered() bool {
 	m := r.Match
-	m.Way, m.Port, m.Host = "", 0, netip.Prefix{} // where, not when
+	m.Way, m.Port, m.Host, m.Name, m.To = "", 0, netip.Prefix{}, "", false // where, not when
 	if m.Proto != "" && m.Kind == AnyKind {
 		m.Proto = ""
 	}
@@ -196,11 +220,18 @@ func (r Rule) String() string {
 	if m.Port != 0 {
 		add("port", strconv.Itoa(int(m.Port)))
 	}
-	if m.Host.IsValid() {
-		if m.Host.IsSingleIP() {
-			add("host", m.Host.Addr().String())
-		} else {
-			add("host", m.Host.String())
+	if m.named() {
+		which := "host"
+		if m.To {
+			which = "to"
+		}
+		switch {
+		case m.Name != "":
+			add(which, m.Name)
+		case m.Host.IsSingleIP():
+			add(which, m.Host.Addr().String())
+		default:
+			add(which, m.Host.String())
 		}
 	}
 	if m.Connection != 0 {

@@ -36,6 +36,9 @@ func TestParseRule(t *testing.T) {
 		{"vanish server tcp data 3.. port 80 connection 2", "", Rule{Verb: VerbVanish, Who: Server, Match: Match{Proto: "tcp", Kind: KindData, Port: 80, Connection: 2}, Which: Which{First: 3}}},
 		{"duplicate udp 2..4 in host 10.9.0.1", "", Rule{Verb: VerbDuplicate, Match: Match{Proto: "udp", Way: "in", Host: netip.MustParsePrefix("10.9.0.1/32")}, Which: Which{First: 2, Last: 4}}},
 		{"drop icmp host 10.9.0.7/24", "drop icmp host 10.9.0.0/24", Rule{Verb: VerbDrop, Match: Match{Proto: "icmp", Host: netip.MustParsePrefix("10.9.0.0/24")}}},
+		{"drop udp to db", "", Rule{Verb: VerbDrop, Match: Match{Proto: "udp", Name: "db", To: true}}},
+		{"drop host db-1.example port 53", "drop port 53 host db-1.example", Rule{Verb: VerbDrop, Match: Match{Name: "db-1.example", Port: 53}}},
+		{"drop to fd00::7", "", Rule{Verb: VerbDrop, Match: Match{Host: netip.MustParsePrefix("fd00::7/128"), To: true}}},
 	} {
 		got, err := ParseRule(tt.text)
 		if err != nil || got != tt.want {
@@ -83,7 +86,9 @@ func TestParseRuleErrors(t *testing.T) {
 		{"blackhole size 1400", "1400", 15, "here could stand: >, <"},
 		{"vanish peer", "peer", 7, "here could stand: client, server"},
 		{"drop port 99999", "99999", 10, "PORT (80)"},
-		{"drop host nowhere", "nowhere", 10, "ADDRESS[/LEN]"},
+		{"drop host 10.9.0", "10.9.0", 10, "ADDRESS[/LEN]"},
+		{"drop host -db", "-db", 10, "NAME, ADDRESS[/LEN]"},
+		{"drop udp to db host web", "host", 15, "here could stand: from, in, out, size, port, connection"},
 		{"drop connection 0", "0", 16, "want 1 or more"},
 	} {
 		_, err := ParseRule(tt.text)
@@ -134,7 +139,10 @@ func drawRule(t *rapid.T) (r Rule) {
 			addr = netip.AddrFrom4([4]byte(b[:4]))
 		}
 		m.Host = netip.PrefixFrom(addr, rapid.IntRange(0, addr.BitLen()).Draw(t, "length")).Masked()
+	} else if rapid.Bool().Draw(t, "with name") {
+		m.Name = rapid.StringMatching(`[a-zA-Z][a-zA-Z0-9._-]{0,20}`).Draw(t, "name")
 	}
+	m.To = m.named() && rapid.Bool().Draw(t, "to")
 	m.Connection = rapid.IntRange(0, maxCount).Draw(t, "connection")
 	switch rapid.IntRange(0, 2).Draw(t, "which") {
 	case 1:

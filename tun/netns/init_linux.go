@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// initName is the argument zero by which Init knows that it is to become a namespace's first process.
+// initName is the argument zero, or the only one, by which Init knows that it is to become a namespace's first process.
 const initName = "catflap-netns-init"
 
 // initFD is where that process finds its socket to the maker.
@@ -28,7 +28,7 @@ var initCalled atomic.Bool
 // started as a namespace's first process it does not return.
 func Init() {
 	initCalled.Store(true)
-	if len(os.Args) == 0 || os.Args[0] != initName {
+	if len(os.Args) == 0 || os.Args[0] != initName && (len(os.Args) != 2 || os.Args[1] != initName) {
 		return
 	}
 	if err := runInit(); err != nil {
@@ -69,7 +69,9 @@ func runInit() error {
 	if first.Setup == nil {
 		return errors.New("the first message does not say what to set up")
 	}
-	mountProc()
+	if err := first.Setup.furnish(); err != nil {
+		return send(conn, message{Err: newWireError(err)})
+	}
 	handoff, queues, err := first.Setup.apply()
 	if err != nil {
 		return send(conn, message{Err: newWireError(err)})
@@ -80,7 +82,7 @@ func runInit() error {
 		return err
 	}
 
-	p := &processes{conn: conn, byPID: map[int]*process{}, byID: map[int]*process{}, started: make(chan struct{}, 1)}
+	p := &processes{conn: conn, user: first.Setup.User, mapped: first.Setup.Mapped, byPID: map[int]*process{}, byID: map[int]*process{}, started: make(chan struct{}, 1)}
 	go p.reap() // for as long as this process lives
 	for {
 		m, fds, err := receive(conn)
@@ -97,19 +99,70 @@ func runInit() error {
 	}
 }
 
-// mountProc makes /proc show the processes of this namespace. Where that is forbidden (a container may
-// hide parts of /proc) it goes on showing those outside; nothing here depends on it.
-func mountProc() {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
-		return // else the mount would be seen outside
+// furnish mounts what is the namespace's own.
+func (s *setup) furnish() error {
+	if !s.Private {
+		return nil
 	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		// Else mounts would be seen outside.
+		if len(s.Files)+len(s.Mask) > 0 {
+			return &tun.OpError{Op: tun.OpNamespace, Name: "mount", Err: err}
+		}
+		return nil
+	}
+	if err := s.layOver(); err != nil {
+		return err
+	}
+	// /proc shows the processes of this namespace. Where that is forbidden (a container may hide parts of
+	// /proc) it goes on showing those outside; but for a mapped user nothing here depends on it.
 	_ = unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+	return nil
+}
+
+// layOver puts Files over what is there, and empty files over Mask.
+func (s *setup) layOver() error {
+	if len(s.Files)+len(s.Mask) == 0 {
+		return nil
+	}
+	// The files are in a file system that has no place but those where they are laid. While it is filled it
+	// needs one that is surely there, and that nobody but this process sees.
+	const place = "/proc"
+	if err := unix.Mount("tmpfs", place, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0755,size=1m"); err != nil {
+		return &tun.OpError{Op: tun.OpNamespace, Name: "mount", Err: err}
+	}
+	defer unix.Unmount(place, unix.MNT_DETACH)
+	n := 0
+	lay := func(path, content string) error {
+		n++
+		from := fmt.Sprintf("%s/%d", place, n)
+		if err := os.WriteFile(from, []byte(content), 0o644); err != nil {
+			return err
+		}
+		if err := os.Chmod(from, 0o644); err != nil { // whatever the umask
+			return err
+		}
+		return unix.Mount(from, path, "", unix.MS_BIND, "")
+	}
+	for path, content := range s.Files {
+		if err := lay(path, content); err != nil {
+			return fmt.Errorf("a private %s: %w", path, err)
+		}
+	}
+	for _, path := range s.Mask {
+		if err := lay(path, ""); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+			return fmt.Errorf("mask %s: %w", path, err)
+		}
+	}
+	return nil
 }
 
 // apply brings up the loopback interface, opens the device and configures it.
 func (s *setup) apply() (h tun.Handoff, fds []int, err error) {
-	if err := tun.ConfigureHost("lo", tun.HostConfig{Up: true}); err != nil {
-		return h, nil, err
+	if s.Private {
+		if err := tun.ConfigureHost("lo", tun.HostConfig{Up: true}); err != nil {
+			return h, nil, err
+		}
 	}
 	dev, err := tun.Open(tun.Config{Name: s.Name, MTU: s.MTU, Queues: s.Queues, Driver: s.Driver, Path: s.Path})
 	if err != nil {
@@ -126,6 +179,8 @@ func (s *setup) apply() (h tun.Handoff, fds []int, err error) {
 type processes struct {
 	conn    *net.UnixConn
 	started chan struct{} // wakes reap when there were no children
+	user    *User         // of the commands; nil: this process's
+	mapped  bool
 
 	mu    sync.Mutex // also held while a message is sent, and from a fork until the child is in the maps
 	byPID map[int]*process
@@ -146,6 +201,22 @@ func (p *processes) start(id int, r *run, fds []int) {
 	}
 	if r.Foreground && len(fds) > 0 {
 		attr.Sys.Setpgid, attr.Sys.Foreground, attr.Sys.Ctty = true, true, fds[0]
+	}
+	if u := p.user; u != nil {
+		if p.mapped {
+			attr.Sys.Cloneflags = unix.CLONE_NEWUSER
+			attr.Sys.UidMappings = []syscall.SysProcIDMap{{ContainerID: u.UID, HostID: 0, Size: 1}}
+			attr.Sys.GidMappings = []syscall.SysProcIDMap{{ContainerID: u.GID, HostID: 0, Size: 1}}
+		} else {
+			cred := &syscall.Credential{Uid: uint32(u.UID), Gid: uint32(u.GID)}
+			for _, g := range u.Groups {
+				cred.Groups = append(cred.Groups, uint32(g))
+			}
+			attr.Sys.Credential = cred
+		}
+	}
+	if os.Getpid() != 1 {
+		attr.Sys.Pdeathsig = syscall.SIGKILL // the kernel does not end it with us
 	}
 	pid, err := syscall.ForkExec(r.Path, r.Args, attr)
 	if err != nil {

@@ -33,6 +33,12 @@ type setup struct {
 	Driver tun.Driver
 	Path   string
 	Host   tun.HostConfig
+
+	Private bool // the namespaces are new: to be furnished
+	Files   map[string]string
+	Mask    []string
+	User    *User
+	Mapped  bool // the user has to be made by a user namespace below this one
 }
 
 // run is Command as it travels.

@@ -24,6 +24,29 @@ type Config struct {
 	HostAddrs  []netip.Prefix // addresses for its interface, as the commands inside see it
 	Routes     []netip.Prefix // prefixes to route to the interface, besides the on-link ones of HostAddrs
 	TxQueueLen int            // packets; if zero, Linux's default
+
+	// User is who the commands run as. If nil they are root in the namespace, which is the caller, if he
+	// is not root.
+	User *User
+
+	// Files are laid over files of the same path, which must be there, and Mask are paths at which the
+	// commands find an empty file instead, if there is anything. Both are so in the namespace alone: nothing
+	// of the host's changes.
+	Files map[string]string
+	Mask  []string
+
+	// Join is a file that stands for a network namespace, such as /proc/PID/ns/net. If it is not "", no
+	// namespace is made, but this one gets the device. Nothing else changes in it: its processes are not
+	// touched, its loopback interface is left as it is, and User, Files and Mask must be zero. Who is not
+	// root needs a namespace that belongs to a user namespace of his, and util-linux's nsenter: the user
+	// namespace must be joined first, by a process with a single thread, which no Go program is.
+	Join string
+}
+
+// User is an identity on the host.
+type User struct {
+	UID, GID int
+	Groups   []int // supplementary; only root can have them kept
 }
 
 // Command is a program to run inside a namespace.

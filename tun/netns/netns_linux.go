@@ -50,6 +50,9 @@ func Start(ctx context.Context, cfg Config) (*Namespace, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if cfg.Join != "" {
+		return join(ctx, cfg)
+	}
 	var first error
 	for _, userNS := range []bool{false, true} {
 		if !userNS && os.Geteuid() != 0 {
@@ -72,7 +75,29 @@ func Start(ctx context.Context, cfg Config) (*Namespace, error) {
 	return nil, first
 }
 
+// start makes the namespaces, and in them the first process.
 func start(ctx context.Context, cfg Config, userNS bool) (*Namespace, error) {
+	attr := &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWNS,
+		Pdeathsig:  syscall.SIGKILL,
+	}
+	if userNS {
+		attr.Cloneflags |= unix.CLONE_NEWUSER
+		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
+		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
+	}
+	n, err := launch(ctx, cfg, &exec.Cmd{Path: "/proc/self/exe", Args: []string{initName}, SysProcAttr: attr}, nil, userNS)
+	// What the first process may not do in a namespace of its own, it is the namespace that forbids
+	// (AppArmor). Only the device file is outside.
+	if op := (*tun.OpError)(nil); userNS && errors.As(err, &op) && op.Op != tun.OpOpen && errors.Is(err, os.ErrPermission) {
+		err = &tun.OpError{Op: tun.OpNamespace, Name: namespaces(userNS), Err: err}
+	}
+	return n, err
+}
+
+// launch starts cmd, which is to become the first process, and has it set up what cfg says. If network is
+// not nil the process is started in that namespace.
+func launch(ctx context.Context, cfg Config, cmd *exec.Cmd, network *os.File, userNS bool) (*Namespace, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("netns: socketpair: %w", err)
@@ -86,35 +111,25 @@ func start(ctx context.Context, cfg Config, userNS bool) (*Namespace, error) {
 	}
 
 	n := &Namespace{
-		cmd: &exec.Cmd{
-			Path:       "/proc/self/exe",
-			Args:       []string{initName},
-			Env:        os.Environ(),
-			Stderr:     os.Stderr,
-			ExtraFiles: []*os.File{theirs},
-			SysProcAttr: &syscall.SysProcAttr{
-				Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWNS,
-				Pdeathsig:  syscall.SIGKILL,
-			},
-		},
+		cmd:     cmd,
 		conn:    conn.(*net.UnixConn),
 		exited:  make(chan struct{}),
 		done:    make(chan struct{}),
 		running: map[int]chan message{},
 	}
-	if userNS {
-		n.cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWUSER
-		n.cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
-		n.cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
-	}
-	if err := n.fork(); err != nil {
+	cmd.Env, cmd.Stderr = os.Environ(), os.Stderr
+	cmd.ExtraFiles = append([]*os.File{theirs}, cmd.ExtraFiles...) // initFD
+	if err := n.fork(network); err != nil {
 		n.conn.Close()
+		if cfg.Join != "" {
+			return nil, joinError(cfg.Join, err)
+		}
 		return nil, &tun.OpError{Op: tun.OpNamespace, Name: namespaces(userNS), Err: err}
 	}
 	theirs.Close() // so that its end is noticed
 
 	stop := context.AfterFunc(ctx, func() { n.cmd.Process.Kill() })
-	n.dev, err = n.setup(cfg)
+	n.dev, err = n.setup(cfg, userNS)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -122,11 +137,6 @@ func start(ctx context.Context, cfg Config, userNS bool) (*Namespace, error) {
 		n.kill()
 		if n.dev != nil {
 			n.dev.Close()
-		}
-		// What the first process may not do in a namespace of its own, it is the namespace that forbids
-		// (AppArmor). Only the device file is outside.
-		if op := (*tun.OpError)(nil); userNS && errors.As(err, &op) && op.Op != tun.OpOpen && errors.Is(err, os.ErrPermission) {
-			err = &tun.OpError{Op: tun.OpNamespace, Name: namespaces(userNS), Err: err}
 		}
 		return nil, err
 	}
@@ -142,14 +152,22 @@ func namespaces(userNS bool) string {
 }
 
 // fork starts the first process, and a goroutine that waits for it. Pdeathsig is sent when the thread that
-// forked ends, so that goroutine keeps the thread to itself.
-func (n *Namespace) fork() error {
+// forked ends, so that goroutine keeps the thread to itself. A thread that has joined another network
+// namespace, which the child inherits, is never given back: it ends with the goroutine.
+func (n *Namespace) fork(network *os.File) error {
 	started := make(chan error)
 	go func() {
 		defer close(n.exited)
 		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := n.cmd.Start()
+		var err error
+		if network == nil {
+			defer runtime.UnlockOSThread()
+		} else {
+			_, err = onFD(network, func(fd int) (int, error) { return 0, unix.Setns(fd, unix.CLONE_NEWNET) })
+		}
+		if err == nil {
+			err = n.cmd.Start()
+		}
 		started <- err
 		if err == nil {
 			n.cmd.Wait()
@@ -159,11 +177,12 @@ func (n *Namespace) fork() error {
 }
 
 // setup has the first process open the device, and adopts it.
-func (n *Namespace) setup(cfg Config) (*tun.Device, error) {
+func (n *Namespace) setup(cfg Config, userNS bool) (*tun.Device, error) {
 	d := cfg.Device
 	err := send(n.conn, message{Setup: &setup{
 		Name: d.Name, MTU: d.MTU, Queues: d.Queues, Driver: d.Driver, Path: d.Path,
-		Host: tun.HostConfig{Addrs: cfg.HostAddrs, Routes: cfg.Routes, TxQueueLen: cfg.TxQueueLen, Up: true},
+		Host:    tun.HostConfig{Addrs: cfg.HostAddrs, Routes: cfg.Routes, TxQueueLen: cfg.TxQueueLen, Up: true},
+		Private: cfg.Join == "", Files: cfg.Files, Mask: cfg.Mask, User: cfg.User, Mapped: userNS,
 	}})
 	if err != nil {
 		return nil, fmt.Errorf("netns: set up: %w", err)
@@ -313,7 +332,7 @@ func (n *Namespace) signal(id int, sig syscall.Signal) {
 	n.send(message{ID: id, Signal: &number})
 }
 
-// Close kills every process in the namespace and closes the device, after which the namespace is gone.
+// Close kills every process in the namespace, unless it was joined, and closes the device, after which the namespace is gone.
 // Commands that Run waits for end with ErrClosed.
 func (n *Namespace) Close() error {
 	n.closing.Do(func() {

@@ -36,3 +36,20 @@ func (*Namespace) PID() int { return 0 }
 
 // Close exists on Linux only.
 func (*Namespace) Close() error { return nil }
+
+// ErrNoNsenter is an error of Linux only.
+var ErrNoNsenter = errors.ErrUnsupported
+
+// Process exists on Linux only.
+type Process struct{}
+
+// FindProcess fails with an error that wraps errors.ErrUnsupported.
+func FindProcess(pid int) (*Process, error) {
+	return nil, fmt.Errorf("netns: network namespaces need Linux; this is %s: %w", runtime.GOOS, errors.ErrUnsupported)
+}
+
+// Done exists on Linux only.
+func (*Process) Done() <-chan struct{} { return nil }
+
+// Close exists on Linux only.
+func (*Process) Close() error { return nil }

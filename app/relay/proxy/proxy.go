@@ -57,11 +57,8 @@ type Proxy struct {
 	wg     sync.WaitGroup // who accepts
 }
 
-// Where the two stacks of every proxy are: see instance.DefaultAddrs.
-var (
-	nearAddr = instance.DefaultHostAddrs[0].Addr()
-	farAddr  = instance.DefaultAddrs[0].Addr()
-)
+// farAddr is where the second stack of every proxy is.
+var farAddr = instance.DefaultAddrs[0].Addr()
 
 // Start starts a proxy, which listens when it returns. The caller must Close it.
 func Start(cfg Config) (*Proxy, error) {
