@@ -5,9 +5,9 @@ set -eu
 
 # command:package
 want='curl:curl ip:iproute2 ss:iproute2 tcpdump:tcpdump tshark:tshark netstat:net-tools lsof:lsof
-strace:strace nc:netcat-openbsd ping:iputils-ping setpriv:util-linux nsenter:util-linux ethtool:ethtool gcc:gcc chromium:chromium
+strace:strace nc:netcat-openbsd ping:iputils-ping setpriv:util-linux nsenter:util-linux ethtool:ethtool gcc:gcc nginx:nginx-light chromium:chromium
 psql:postgresql redis-server:redis-server redis-benchmark:redis-tools memcached:memcached node:nodejs
-dnsmasq:dnsmasq-base dig:bind9-dnsutils'
+dnsmasq:dnsmasq-base dig:bind9-dnsutils rsvg-convert:librsvg2-bin'
 
 missing=
 for w in $want; do

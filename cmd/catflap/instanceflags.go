@@ -49,7 +49,7 @@ func (f *instanceFlags) add(c *cobra.Command, device bool) {
 		fs.BoolVar(&f.noCats, "no-cats", false, "start no cat server: port 80 of the stack is free")
 		f.ways.add(c)
 		fs.StringVar(&f.dns, "dns", "off", "names that programs may ask the stack's port 53 for, between commas: `host|off|NAME=ADDR`, where host asks this host's resolvers")
-		fs.DurationVar(&f.drain, "drain", instance.DefaultDrain, "how long running requests may take after SIGTERM")
+		fs.DurationVar(&f.drain, "drain", instance.DefaultDrain, "how long running requests may take after SIGTERM, and connections after the command's end")
 	}
 }
 

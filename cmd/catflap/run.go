@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -53,7 +54,7 @@ without host those are refused.
 --egress has the stack lead the command's connections out: from sockets of catflap itself, which are in the
 network of who called it. The host's own addresses, its loopback interface and link-local addresses stay
 closed unless they are named. -t leads a port of this machine in to the command; a server sees its client's
-own address with TCP and UDP of the same family, and the stack's address for clients on this machine.`,
+own address if both are of one family, and the stack's address if the client is at a loopback address.`,
 		Example: `  catflap run -- curl -s http://10.9.0.2/
   catflap run --trace -- curl -s 'http://[fd00:9::2]/'
   catflap run --egress all -- curl -s http://192.0.2.1/
@@ -148,6 +149,9 @@ func runInNamespace(ctx context.Context, e *env, f *instanceFlags, id *identityF
 	case err != nil:
 		return fmt.Errorf("run: %w", err)
 	}
+	if err := drainWays(ctx, i, s.drain, signals); err != nil {
+		fmt.Fprintln(e.stderr, "catflap: ended before all connections through the stack did; --drain is how long they may take")
+	}
 	if tr != nil {
 		tr.settle(i.Stack())
 	}
@@ -155,6 +159,22 @@ func runInNamespace(ctx context.Context, e *env, f *instanceFlags, id *identityF
 		return statusError(status)
 	}
 	return nil
+}
+
+// drainWays lets what the command has sent arrive, which a kernel would do after its end.
+func drainWays(ctx context.Context, i *instance.Instance, limit time.Duration, signals <-chan os.Signal) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		select {
+		case <-signals:
+			cancel()
+		case <-done:
+		}
+	}()
+	return i.Bridge().Drain(ctx)
 }
 
 func shell(e *env) string {

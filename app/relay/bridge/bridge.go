@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/catflap/catflap/app/relay"
 	"github.com/catflap/catflap/stack"
@@ -78,6 +79,24 @@ func (b *Bridge) Close() error {
 		f.Close()
 	}
 	b.wg.Wait()
+	return nil
+}
+
+// drainPoll is how often Drain looks.
+const drainPoll = 5 * time.Millisecond
+
+// Drain waits until every connection has ended, or ctx ends: what programs have sent
+// that have ended themselves is still on its way.
+func (b *Bridge) Drain(ctx context.Context) error {
+	tick := time.NewTicker(drainPoll)
+	defer tick.Stop()
+	for b.relay.Stats().Conns > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	return nil
 }
 

@@ -18,8 +18,8 @@ import (
 
 // Publish opens a port of the host that leads to the programs. The servers see the
 // client's own address and port, where packets to it can come back to the stack, which
-// they do if all destinations are routed to it (see Egress): of another host's client
-// of the same family. Clients on this host come from the stack's address.
+// they do if all destinations are routed to it (see Egress), and client and server are of
+// one family. Clients at the host's loopback addresses come from the stack's address.
 func (b *Bridge) Publish(p Published) error {
 	close, err := b.publish(p)
 	if err != nil {
