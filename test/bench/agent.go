@@ -54,6 +54,8 @@ func (w *worker) do(r request) (any, error) {
 		return nil, decode(r, setCongestion)
 	case "serve":
 		return nil, decode(r, w.serve)
+	case "way":
+		return nil, decode(r, startWayHere)
 	case "load":
 		var s sample
 		err := decode(r, func(l load) (err error) {

@@ -111,6 +111,7 @@ func TestRun(t *testing.T) {
 	profile := filepath.Join(dir, "cpu")
 	for _, args := range [][]string{
 		{"-contestants", "kernel,offload", "-measures", "bulk-up-8,http-16,udp,open,connect"},
+		{"-contestants", "kernel,egress,forward", "-measures", "bulk-down-1,bulk-up-1,http-16,udp"},
 		{"-contestants", "kernel,water,pair", "-measures", "bulk-down-1", "-family", "6", "-mtu", "9000", "-queues", "2", "-cpuprofile", profile},
 	} {
 		var b bytes.Buffer

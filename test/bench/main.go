@@ -97,7 +97,7 @@ func parseOptions(args []string) (o options, err error) {
 			}
 		}
 	}
-	def(&o.contestants, "kernel,offload,watched,water,pair,slirp4netns,pasta", "kernel,offload,water")
+	def(&o.contestants, "kernel,offload,watched,water,pair,egress,forward,slirp4netns,pasta", "kernel,offload,water")
 	def(&o.mtus, "1500,9000", "1500")
 	def(&o.families, "4,6", "4")
 	def(&o.queues, "1,2,4", "1")

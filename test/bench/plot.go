@@ -9,7 +9,7 @@ import (
 
 // Colours of contestants in the plot, in the order of a run: those of Okabe and Ito,
 // which colour-blind readers can tell apart.
-var plotColours = []string{"#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"}
+var plotColours = []string{"#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999"}
 
 // Sizes in the plot, in pixels.
 const (

@@ -48,6 +48,7 @@ type site struct {
 	contestant     *contestant
 	server, client *agent
 	relay          *exec.Cmd // slirp4netns or pasta
+	way            *agent    // catflap, where it leads to a server of the kernel's stack
 	relayOutput    *bytes.Buffer
 	target         netip.Addr
 	sources        []netip.Addr // the client's addresses
@@ -64,6 +65,9 @@ func (s *site) pids() []int {
 	pids := []int{s.server.pid()}
 	if s.relay != nil {
 		pids = append(pids, s.relay.Process.Pid)
+	}
+	if s.way != nil {
+		pids = append(pids, s.way.pid())
 	}
 	return pids
 }
@@ -117,7 +121,7 @@ func (s *site) close() {
 		s.relay.Process.Kill()
 		s.relay.Wait()
 	}
-	for _, a := range append(append([]*agent{s.client, s.server}, s.moreClients...), s.moreServers...) {
+	for _, a := range append(append([]*agent{s.client, s.way, s.server}, s.moreClients...), s.moreServers...) {
 		if a != nil {
 			a.close()
 		}
@@ -226,6 +230,8 @@ var contestants = []*contestant{
 		familyIdle:  "client and server share one process, whose memory cannot be told apart",
 		familyCalls: "there is no system call on its packet path",
 	}},
+	{name: viaEgress, what: "catflap run --egress, to a server in its host namespace", start: startWay, skip: relaySkips},
+	{name: viaForward, what: "catflap run --forward, to a server in its host namespace", start: startWay, skip: relaySkips},
 	{name: viaSlirp, what: "slirp4netns, MTU 65520, to a server in its host namespace", start: startSlirp, skip: relaySkips},
 	{name: viaPasta, what: "pasta (passt), MTU 65520, to a server in its host namespace", start: startPasta, skip: relaySkips},
 }
