@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -26,7 +27,6 @@ type waysFlags struct {
 // add defines the flags that run and serve share.
 func (f *waysFlags) add(c *cobra.Command) {
 	c.Flags().StringArrayVar(&f.forwards, "forward", nil, "put a service of this machine on an address of the stack: `ADDR:PORT=TARGET`[/udp]")
-	f.egress = bridge.None
 }
 
 // addRun defines those that need the namespace.
@@ -46,7 +46,7 @@ type ways struct {
 }
 
 func (f *waysFlags) parse() (w ways, err error) {
-	if w.egress.Rules, err = bridge.ParseEgress(f.egress); err != nil {
+	if w.egress.Rules, err = bridge.ParseEgress(cmp.Or(f.egress, bridge.None)); err != nil {
 		return w, specError("--egress", err)
 	}
 	for _, s := range f.loopback {
