@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/catflap/catflap/internal/packet"
+	"github.com/catflap/catflap/internal/testenv"
 	"github.com/catflap/catflap/stack/internal/mend"
 )
 
@@ -181,12 +182,10 @@ func TestDelayedACKsCrowd(t *testing.T) {
 		w.inject(segment(t, f, packet.ACK|packet.PSH, 101, ack, "meow"))
 		read()
 	}
-	for end := time.Now().Add(patience); len(acked) < conns && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	testenv.Await(t, "an ACK for each connection", func() bool {
 		read()
-	}
-	if len(acked) < conns {
-		t.Errorf("%d of %d connections had an ACK", len(acked), conns)
-	}
+		return len(acked) == conns
+	})
 	if n := w.s.link("cat0").delayed.Waiting(); n != 0 {
 		t.Errorf("%d ACKs still wait", n)
 	}

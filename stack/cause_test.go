@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -21,6 +20,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"github.com/catflap/catflap/internal/packet"
+	"github.com/catflap/catflap/internal/testenv"
 )
 
 // far is a peer of a stack on virtual time, which answers only what a test has it answer.
@@ -134,10 +134,18 @@ func (p *far) write(n int) {
 	}
 }
 
+// rest waits until the stack has done what is due at this instant: segments that have
+// arrived, and timers that were set to no time at all.
+func (p *far) rest() {
+	p.w.s.Quiesce()
+	p.clock.RunImmediatelyScheduledJobs()
+	p.w.s.Quiesce()
+}
+
 // drain takes what has happened so far: each segment that the stack sent, as segment
 // numbers of the stream from 0, or its flags, and why it is sent again.
 func (p *far) drain() (out []string) {
-	p.w.s.Quiesce()
+	p.rest()
 	p.w.raw()
 	for {
 		select {
@@ -189,7 +197,7 @@ func (p *far) tell(ev Event) string {
 	}
 }
 
-// pass lets time pass.
+// pass lets time pass. A timer has done its work when it returns: this clock waits for it.
 func (p *far) pass(d time.Duration) {
 	const step = time.Millisecond
 	for ; d > 0; d -= step {
@@ -197,18 +205,11 @@ func (p *far) pass(d time.Duration) {
 	}
 }
 
-// after lets time pass, and waits for what happens then.
+// after lets time pass, and takes what happens meanwhile.
 func (p *far) after(d time.Duration) []string {
 	p.t.Helper()
 	p.pass(d)
-	for range 500 {
-		if out := p.drain(); out != nil {
-			time.Sleep(2 * time.Millisecond) // timers run in goroutines of their own
-			return append(out, p.drain()...)
-		}
-		time.Sleep(time.Millisecond)
-	}
-	return nil
+	return p.drain()
 }
 
 func (p *far) want(why string, got []string, want ...string) {
@@ -422,11 +423,11 @@ func TestCausesUnderLoss(t *testing.T) {
 		l, err := peer.Listen("tcp4", ":80")
 		must(t, err)
 		sub := s.SubscribeWith(t.Context(), SubscribeConfig{Buffer: 1 << 16, Kinds: AllEvents})
-		var got atomic.Int64
+		got := make(chan int64, 1)
 		links.Go(func() {
 			if c, err := l.Accept(); err == nil {
 				n, _ := io.Copy(io.Discard, c)
-				got.Store(n)
+				got <- n
 				c.Close()
 			}
 		})
@@ -435,9 +436,7 @@ func TestCausesUnderLoss(t *testing.T) {
 		if _, err := c.Write(make([]byte, size)); err != nil {
 			t.Fatal(err)
 		}
-		for deadline := time.Now().Add(patience); c.(*TCPConn).Info().SendQ > 0 && time.Now().Before(deadline); {
-			time.Sleep(5 * time.Millisecond)
-		}
+		testenv.Await(t, "the last acknowledgment", func() bool { return c.(*TCPConn).Info().SendQ == 0 })
 		s.Quiesce()
 		s.events.lookAgain()
 		info := c.(*TCPConn).Info()
@@ -464,11 +463,8 @@ func TestCausesUnderLoss(t *testing.T) {
 		if sample.RTO != info.TCP.RTO || sample.SRTT != info.TCP.RTT || sample.Cwnd != int(info.TCP.SndCwnd) || sample.InFlight != 0 || sample.Unsent != 0 {
 			t.Errorf("%+v: last sample %+v, TCP_INFO %+v", cfg, sample, info.TCP)
 		}
-		for deadline := time.Now().Add(patience); got.Load() == 0 && time.Now().Before(deadline); {
-			time.Sleep(5 * time.Millisecond)
-		}
-		if got.Load() != size {
-			t.Errorf("%+v: %d bytes arrived of %d", cfg, got.Load(), size)
+		if n := <-got; n != size {
+			t.Errorf("%+v: %d bytes arrived of %d", cfg, n, size)
 		}
 		sub.Close()
 		l.Close()

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -212,14 +213,22 @@ func TestCloseUnderLoad(t *testing.T) {
 	}()
 	const clients = 20
 	done := make(chan error, clients)
+	var loaded sync.WaitGroup // each client has had a MiB back
+	loaded.Add(clients)
 	for range clients {
 		go func() {
 			c, err := s.Dial("tcp", l.Addr().String())
 			if err != nil {
+				t.Errorf("dial: %v", err)
+				loaded.Done()
 				done <- nil
 				return
 			}
-			go io.Copy(io.Discard, c)
+			go func() {
+				_, _ = io.CopyN(io.Discard, c, 1<<20)
+				loaded.Done()
+				_, _ = io.Copy(io.Discard, c)
+			}()
 			buf := make([]byte, 32<<10)
 			for err == nil {
 				_, err = c.Write(buf)
@@ -227,13 +236,13 @@ func TestCloseUnderLoad(t *testing.T) {
 			done <- err
 		}()
 	}
-	time.Sleep(100 * time.Millisecond)
+	within(t, patience, "the load", loaded.Wait)
 	s.Close()
 	for range clients {
 		select {
 		case <-done:
 		case <-time.After(patience):
-			t.Fatal("a writer still hangs 10 s after Close")
+			t.Fatalf("a writer still hangs %s after Close", patience)
 		}
 	}
 	<-ended

@@ -428,6 +428,59 @@ func run(t *testing.T, y sockets, settle func(), f func(*script)) []string {
 	return x.log
 }
 
+// quiesceFD is the least number of kernelQuiesce's socket.
+const quiesceFD = 1000
+
+// kernelQuiesce returns what waits until the kernel has delivered all packets that this thread has sent over lo and
+// those that they caused. It binds the thread to a processor: lo queues packets by processor, in their order, so that a
+// datagram to oneself arrives after all that were sent before it. A busy kernel delivers later than within the call.
+func kernelQuiesce() (wait func() error, err error) {
+	var all, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		return nil, err
+	}
+	for cpu := 0; one.Count() == 0; cpu++ {
+		if all.IsSet(cpu) {
+			one.Set(cpu)
+		}
+	}
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		return nil, err
+	}
+	low, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.FcntlInt(uintptr(low), unix.F_DUPFD_CLOEXEC, quiesceFD) // out of the scripts' way
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Close(low); err != nil {
+		return nil, err
+	}
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(patience / time.Second)}); err != nil {
+		return nil, err
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return nil, err
+	}
+	self, err := unix.Getsockname(fd)
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		for range 4 { // SYN, SYN-ACK, ACK, and what that lets out
+			if err := unix.Sendto(fd, []byte{0}, 0, self); err != nil {
+				return err
+			}
+			if _, _, err := unix.Recvfrom(fd, make([]byte, 1), 0); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, nil
+}
+
 // TestAsLinux makes the same calls on the stack's sockets and on the kernel's, and
 // compares all results.
 func TestAsLinux(t *testing.T) {
@@ -447,9 +500,17 @@ func TestAsLinux(t *testing.T) {
 			t.Errorf("lo up: %v", err)
 			return
 		}
+		delivered, err := kernelQuiesce()
+		if err != nil {
+			t.Errorf("a socket to wait with: %v", err)
+			return
+		}
 		for _, c := range linuxCases {
-			// The kernel's loopback delivers within the call; softirqs may lag a little.
-			logs[c.name] = run(t, kernel{}, func() { time.Sleep(50 * time.Microsecond) }, c.script)
+			logs[c.name] = run(t, kernel{}, func() {
+				if err := delivered(); err != nil {
+					t.Errorf("waiting for the kernel: %v", err)
+				}
+			}, c.script)
 		}
 	}()
 	kernelLogs := <-theirs

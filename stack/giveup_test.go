@@ -14,6 +14,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/faketime"
 
 	"github.com/catflap/catflap/internal/packet"
+	"github.com/catflap/catflap/internal/testenv"
 )
 
 // dialing starts a Dial and returns where its error will be.
@@ -31,15 +32,13 @@ func (w *wire) dialing(t *testing.T, address string) <-chan error {
 }
 
 // sent waits for the stack to send something.
-func (w *wire) sent(t *testing.T) [][]byte {
+func (w *wire) sent(t *testing.T) (out [][]byte) {
 	t.Helper()
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if out := w.raw(); out != nil {
-			return out
-		}
-	}
-	t.Fatal("the stack sends nothing")
-	return nil
+	testenv.Await(t, "a packet from the stack", func() bool {
+		out = w.raw()
+		return out != nil
+	})
+	return out
 }
 
 // unreachable is an ICMP destination unreachable from the neighbour about b.
@@ -119,21 +118,28 @@ func TestGiveUp(t *testing.T) {
 	w := newWire(t, Config{Clock: clock, TCP: TCPConfig{Retries: 3}})
 	var at []time.Duration
 	start := clock.NowMonotonic()
+	// wait lets time pass until the connection is given up, and returns what its caller is told.
+	sub := w.s.SubscribeWith(t.Context(), SubscribeConfig{Buffer: 100, Kinds: StateEvents})
+	defer sub.Close()
 	wait := func(errs <-chan error) error {
 		t.Helper()
 		for range 5000 {
+			clock.Advance(100 * time.Millisecond)
 			if out := w.raw(); out != nil {
 				at = append(at, clock.NowMonotonic().Sub(start))
 			}
-			select {
-			case err := <-errs:
-				return err
-			default:
+			for len(sub.Events()) > 0 {
+				if ev := <-sub.Events(); ev.State != nil && ev.State.To == "CLOSED" {
+					select {
+					case err := <-errs:
+						return err
+					case <-time.After(patience):
+						t.Fatal("given up, and its caller is not told")
+					}
+				}
 			}
-			clock.Advance(100 * time.Millisecond)
-			time.Sleep(50 * time.Microsecond) // timers' goroutines run
 		}
-		t.Fatal("not given up in 250 s")
+		t.Fatal("not given up in 500 s")
 		return nil
 	}
 	errs := w.dialing(t, "10.9.0.1:80")

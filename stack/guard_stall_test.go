@@ -15,7 +15,6 @@ func (p *far) next(d time.Duration) (out []string) {
 	const step = 10 * time.Millisecond
 	for ; d > 0 && out == nil; d -= step {
 		p.pass(step)
-		time.Sleep(100 * time.Microsecond) // timers run in goroutines of their own
 		out = p.drain()
 	}
 	return out
@@ -64,14 +63,9 @@ func TestStallGuard(t *testing.T) {
 	}
 	// With nothing unacknowledged the guard rests.
 	p.pass(2 * mend.SweepInterval)
-	for range 1000 {
-		if !p.w.s.stalls.Waiting() {
-			return
-		}
-		p.pass(mend.SweepInterval)
-		time.Sleep(time.Millisecond)
+	if p.w.s.stalls.Waiting() {
+		t.Error("the guard goes on looking")
 	}
-	t.Error("the guard goes on looking")
 }
 
 func TestStallGuardOff(t *testing.T) {

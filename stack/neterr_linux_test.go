@@ -227,7 +227,6 @@ var netErrors = []struct {
 		defer c.Close()
 		s.(closer).SetLinger(0)
 		s.Close()
-		time.Sleep(20 * time.Millisecond)
 		_, err := c.Read(make([]byte, 1))
 		return err
 	}},
@@ -240,7 +239,6 @@ var netErrors = []struct {
 			if _, err := c.Write(make([]byte, 1)); err != nil {
 				return err
 			}
-			time.Sleep(time.Millisecond)
 		}
 	}},
 	{"listen for datagrams twice", func(n network) error {
@@ -294,7 +292,6 @@ var netErrors = []struct {
 		c, _ := n.dial(context.Background(), "udp", "127.0.0.1:1")
 		defer c.Close()
 		c.Write([]byte("x"))
-		time.Sleep(20 * time.Millisecond)
 		_, err := c.Read(make([]byte, 1))
 		return err
 	}},

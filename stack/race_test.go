@@ -16,11 +16,11 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"github.com/catflap/catflap/internal/testenv"
 )
 
-// patience is how long anything may take that takes no time to speak of, on a machine that is busy: only what hangs takes
-// longer.
-const patience = time.Minute
+const patience = testenv.Patience
 
 // within fails the test if f does not return in time.
 func within(t *testing.T, d time.Duration, what string, f func()) {
@@ -72,15 +72,13 @@ func untilBlocked(t *testing.T, function string) {
 	t.Helper()
 	waits := regexp.MustCompile(`^goroutine \d+ \[(select|chan receive|sync\.Cond\.Wait|sync\.Mutex\.Lock)`)
 	buf := make([]byte, 1<<20)
-	within(t, patience, function+" to block", func() {
-		for {
-			for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-				if strings.Contains(g, "/stack."+function+"(") && waits.MatchString(g) {
-					return
-				}
+	testenv.Await(t, function+" to block", func() bool {
+		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+			if strings.Contains(g, "/stack."+function+"(") && waits.MatchString(g) {
+				return true
 			}
-			time.Sleep(time.Millisecond)
 		}
+		return false
 	})
 }
 
@@ -218,11 +216,7 @@ func TestEpollNotifyWhileCollecting(t *testing.T) {
 	must(t, err)
 	must(t, srv.CloseWrite())
 	// Of a connection that has ended netstack tells the error under its lock.
-	within(t, patience, "close", func() {
-		for e.State() != tcpClosed {
-			time.Sleep(time.Millisecond)
-		}
-	})
+	testenv.Await(t, "the end of the connection", func() bool { return e.State() == tcpClosed })
 	ep, err := y.EpollCreate1(0)
 	must(t, err)
 	defer y.Close(ep)

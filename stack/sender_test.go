@@ -1,8 +1,11 @@
 package stack
 
 import (
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/catflap/catflap/internal/testenv"
 )
 
 func TestSenderVars(t *testing.T) {
@@ -35,16 +38,16 @@ func TestTimeWaitTimer(t *testing.T) {
 	c, srv := connPair(t, s, "tcp", "127.0.0.1:0")
 	c.Close() // the first to close waits
 	srv.Close()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		for _, i := range s.Sockets() {
-			if i.State != "TIME-WAIT" {
-				continue
-			}
-			if i.Timer == nil || i.Timer.Name != "timewait" || i.Timer.Expires > 20*time.Second || i.Timer.Expires < 10*time.Second {
-				t.Errorf("timer %+v, want timewait in at most 20 s", i.Timer)
-			}
-			return
+	var waits SocketInfo
+	testenv.Await(t, "a socket in TIME-WAIT", func() bool {
+		all := s.Sockets()
+		i := slices.IndexFunc(all, func(i SocketInfo) bool { return i.State == "TIME-WAIT" })
+		if i >= 0 {
+			waits = all[i]
 		}
+		return i >= 0
+	})
+	if i := waits; i.Timer == nil || i.Timer.Name != "timewait" || i.Timer.Expires > 20*time.Second || i.Timer.Expires < 10*time.Second {
+		t.Errorf("timer %+v, want timewait in at most 20 s", i.Timer)
 	}
-	t.Fatalf("no socket in TIME-WAIT: %+v", s.Sockets())
 }

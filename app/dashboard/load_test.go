@@ -46,16 +46,18 @@ func (tr *traffic) packet(at time.Time) {
 	tr.n++
 	tr.now = at
 	port := uint16(40000 + tr.n%tr.busy)
-	conn := uint64(port)
 	g := seg{flags: packet.ACK, seq: 5001, ack: 1001, win: 900, payload: "some bytes of payload, which need not be kept"}
 	if tr.n%10 == 0 {
 		port = uint16(1024 + tr.n/10%30000)
 		g.flags = packet.SYN
 		g.seq = uint32(tr.n)
-		conn = uint64(1<<16 + tr.n)
 	}
 	remote := tr.remote
 	tr.remote = netip.AddrPortFrom(client.Addr(), port)
+	if g.flags == packet.SYN {
+		tr.again()
+	}
+	conn := tr.conn()
 	b := g.bytes(tr.local, tr.remote)
 	tr.remote = remote
 	route := tr.route // a new one each time, as the stack's are

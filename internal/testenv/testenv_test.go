@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // recorder is a test that notes how it ended.
@@ -21,7 +22,8 @@ func (r *recorder) Skipf(format string, args ...any) { r.skipped = format; panic
 
 func (r *recorder) Fatalf(format string, args ...any) { r.failed = format; panic(ended{}) }
 
-func require(needs ...string) (r recorder) {
+// ending runs f to where it ends the test, and returns how that was.
+func ending(f func(*recorder)) (r recorder) {
 	defer func() {
 		if e := recover(); e != nil {
 			if _, ok := e.(ended); !ok {
@@ -29,8 +31,12 @@ func require(needs ...string) (r recorder) {
 			}
 		}
 	}()
-	Require(&r, needs...)
+	f(&r)
 	return r
+}
+
+func require(needs ...string) recorder {
+	return ending(func(r *recorder) { Require(r, needs...) })
 }
 
 func TestRequire(t *testing.T) {
@@ -51,5 +57,17 @@ func TestRequire(t *testing.T) {
 		if !strings.Contains(r.skipped+r.failed, "remedy") {
 			t.Errorf("all=%v: no remedy in %q", all, r.skipped+r.failed)
 		}
+	}
+}
+
+func TestAwait(t *testing.T) {
+	asked := 0
+	Await(t, "the third time", func() bool { asked++; return asked == 3 })
+	if asked != 3 {
+		t.Errorf("asked %d times, want 3", asked)
+	}
+	r := ending(func(r *recorder) { await(r, time.Nanosecond, "what never is", func() bool { return false }) })
+	if !strings.HasPrefix(r.failed, "waited") || r.skipped != "" {
+		t.Errorf("what never is: skipped %q, failed %q", r.skipped, r.failed)
 	}
 }

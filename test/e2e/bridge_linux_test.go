@@ -100,6 +100,9 @@ func (n *neighbourhood) web(p *process) {
 // TestEgress: a command reaches the hosts that it may reach, and is told of the others as a kernel tells.
 func TestEgress(t *testing.T) {
 	n := newNeighbourhood(t)
+	own, _ := n.config("own", "listen "+callerAddr+":82;")
+	start(t, command{args: enter(n.caller, strings.Fields(own)...)})
+	waitFor(t, "the web server", func() bool { return n.at(n.caller, "curl -s http://"+callerAddr+":82/").status == 0 })
 	// curl's exit statuses: 7, no connection; 28, it took too long.
 	for _, tt := range []struct {
 		name, flags, script, stdout string
@@ -112,7 +115,8 @@ func TestEgress(t *testing.T) {
 		{"another port", "--egress 198.51.100.0/24:81", "curl -sS http://" + outsideAddr + "/", "", 7},
 		{"nowhere", "", "curl -sS http://" + outsideAddr + "/", "", 7},
 		{"refused", "--egress all", "curl -sS http://" + outsideAddr + ":81/", "", 7},
-		{"the host's own", "--egress all", "curl -sS http://" + callerAddr + "/", "", 7},
+		{"the host's own", "--egress all", "curl -sS http://" + callerAddr + ":82/", "", 7},
+		{"the host's own, named", "--egress " + callerAddr, "curl -sS http://" + callerAddr + ":82/", callerAddr + "\n", 0},
 		{"the cat server", "--egress all", "curl -sS http://10.9.0.2/", "Hello kitty!", 0},
 		{"several addresses", "--egress all", "curl -sS --resolve two:80:203.0.113.9,[" + outside6 + "] --connect-timeout 60 http://two/", "2001:db8::1\n", 0},
 		{"ping", "--egress all", "ping -c 1 -W 60 " + outsideAddr + " >/dev/null && ping -c 1 -W 60 " + outside6 + " >/dev/null", "", 0},

@@ -135,7 +135,7 @@ func TestProxyRedis(t *testing.T) {
 	awaitPort(t, db, port)
 	p, at := startProxies(t, catflap(t), "redis=127.0.0.1:0=127.0.0.1:"+port, "--netem", "loss 2% delay 2ms seed 7")
 	_, through, _ := net.SplitHostPort(at["redis"])
-	r := run(t, "redis-benchmark", "-h", "127.0.0.1", "-p", through, "-n", "1000", "-c", "50", "-P", "4", "-d", "1000", "-t", "set,get,lrange_100", "--csv").want(t, 0)
+	r := run(t, "redis-benchmark", "-h", "127.0.0.1", "-p", through, "-n", "200", "-c", "50", "-P", "4", "-d", "1000", "-t", "set,get,lrange_100", "--csv").want(t, 0)
 	for _, test := range []string{`"SET"`, `"GET"`, `"LRANGE_100`} {
 		if !strings.Contains(r.stdout, test) {
 			t.Errorf("redis-benchmark: no %s in %s", test, r.stdout)
