@@ -7,11 +7,7 @@ set -eu
 want='curl:curl ip:iproute2 ss:iproute2 tcpdump:tcpdump tshark:tshark netstat:net-tools lsof:lsof
 strace:strace nc:netcat-openbsd ping:iputils-ping setpriv:util-linux nsenter:util-linux ethtool:ethtool gcc:gcc nginx:nginx-light chromium:chromium
 psql:postgresql redis-server:redis-server redis-benchmark:redis-tools memcached:memcached node:nodejs
-<<<<<<< HEAD
-dnsmasq:dnsmasq-base dig:bind9-dnsutils'
-=======
 dnsmasq:dnsmasq-base dig:bind9-dnsutils rsvg-convert:librsvg2-bin'
->>>>>>> 207426c34ab26bee515dbdc76cefd3b2d56a9382
 
 missing=
 for w in $want; do
