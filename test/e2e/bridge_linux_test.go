@@ -77,7 +77,7 @@ func (n *neighbourhood) config(name, listen string) (args string, log string) {
 		n.t.Fatal(err)
 	}
 	log = filepath.Join(dir, "log")
-	conf := fmt.Sprintf(`daemon off; worker_processes 1; pid %[1]s/pid; error_log %[1]s/errors;
+	conf := fmt.Sprintf(`daemon off; master_process off; pid %[1]s/pid; error_log %[1]s/errors;
 events {}
 http {
 	access_log %[1]s/log; client_body_temp_path %[1]s/a; proxy_temp_path %[1]s/b; fastcgi_temp_path %[1]s/c; uwsgi_temp_path %[1]s/d; scgi_temp_path %[1]s/e;
