@@ -105,9 +105,8 @@ ip link del cat0; echo removed; `
 			check(t, s.process)
 		})
 		t.Run(driver+"/run", func(t *testing.T) {
-			p := start(t, command{args: runArgs(catflap(t), driver, script+"exec sleep 1000")})
-			waitFor(t, "the interface's removal", func() bool { return p.stdout.String() == "removed\n" })
-			check(t, p)
+			// The command would go on; it may be ended before it has said that it removed the interface.
+			check(t, start(t, command{args: runArgs(catflap(t), driver, script+"exec sleep 1000")}))
 		})
 	}
 }
