@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/catflap/catflap/internal/testenv"
 )
 
 // site is a server on a kernel loopback listener and a client of it.
@@ -29,7 +31,7 @@ func start(t *testing.T, cfg Config) *site {
 	transport := &http.Transport{DisableCompression: true}
 	s := &site{
 		Server: NewServer(cfg), t: t, addr: l.Addr().String(),
-		client: &http.Client{Transport: transport, Timeout: patience},
+		client: &http.Client{Transport: transport, Timeout: testenv.Patience},
 		served: make(chan error, 1),
 	}
 	go func() { s.served <- s.Serve(l) }()
@@ -79,7 +81,7 @@ func (s *site) dial() net.Conn {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(testenv.Patience))
 	return c
 }
 
@@ -95,7 +97,7 @@ func TestShutdownLetsDownloadFinish(t *testing.T) {
 
 	down := make(chan error, 1)
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience)
 		defer cancel()
 		down <- s.Shutdown(ctx)
 	}()
@@ -169,8 +171,8 @@ func TestStalledDownloadIsCutSlowOneIsNot(t *testing.T) {
 	// One who reads nothing is cut: the connection's busy count falls.
 	stuck := s.dial()
 	io.WriteString(stuck, "GET /bytes/1099511627776 HTTP/1.1\r\nHost: cat\r\n\r\n")
-	waitFor(t, "the request to run", func() bool { return s.busy.Load() == 1 })
-	waitFor(t, "the stalled request to be cut", func() bool { return s.busy.Load() == 0 })
+	testenv.Await(t, "the request to run", func() bool { return s.busy.Load() == 1 })
+	testenv.Await(t, "the stalled request to be cut", func() bool { return s.busy.Load() == 0 })
 
 	// One who reads slowly, but at least a little in each interval, gets all.
 	slow := s.dial().(*net.TCPConn)
@@ -196,18 +198,6 @@ func TestStalledDownloadIsCutSlowOneIsNot(t *testing.T) {
 	}
 }
 
-// patience is how long anything may take that takes no time to speak of, on a machine that is busy: only what hangs takes
-// longer.
-const patience = 2 * time.Minute
-
-func waitFor(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited %v for %s", patience, what)
-		}
-	}
-}
 
 func TestUnwantedBodyDoesNotHold(t *testing.T) {
 	t.Parallel() // it waits
@@ -258,7 +248,7 @@ func TestMaxConns(t *testing.T) {
 		t.Fatal("a second connection was served with MaxConns 1")
 	}
 	first.Close()
-	second.SetReadDeadline(time.Now().Add(patience))
+	second.SetReadDeadline(time.Now().Add(testenv.Patience))
 	if _, err := second.Read(make([]byte, 1)); err != nil {
 		t.Errorf("the second connection, after the first ended: %v", err)
 	}
@@ -270,7 +260,7 @@ func TestCloseWithManyConnections(t *testing.T) {
 		c := s.dial()
 		io.WriteString(c, "GET /bytes/1099511627776 HTTP/1.1\r\nHost: cat\r\n\r\n")
 	}
-	waitFor(t, "50 downloads", func() bool { return s.busy.Load() == 50 })
+	testenv.Await(t, "50 downloads", func() bool { return s.busy.Load() == 50 })
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}

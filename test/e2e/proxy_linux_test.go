@@ -62,7 +62,7 @@ func freePort(t testing.TB) string {
 // awaitPort waits until somebody listens on a port of 127.0.0.1.
 func awaitPort(t testing.TB, p *process, port string) {
 	t.Helper()
-	waitFor(t, p.args[0]+" to listen on port "+port, func() bool {
+	testenv.Await(t, p.args[0]+" to listen on port "+port, func() bool {
 		c, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err == nil {
 			c.Close()
@@ -99,7 +99,7 @@ func TestProxyPostgreSQL(t *testing.T) {
 	p, at := startProxies(t, bin, "pg=127.0.0.1:0=127.0.0.1:"+port, "--netem", badLink)
 	_, through, _ := net.SplitHostPort(at["pg"])
 	psql := []string{"psql", "-h", "127.0.0.1", "-p", through, "-U", "cat", "-d", "postgres", "-At"}
-	waitFor(t, "the database to start", func() bool { return as(append(psql, "-c", "select 1")...).status == 0 })
+	testenv.Await(t, "the database to start", func() bool { return as(append(psql, "-c", "select 1")...).status == 0 })
 	if r := as(append(psql, "-c", "select sum(n), md5(string_agg(n::text, ',')) from generate_series(1, 20000) n")...).want(t, 0); !strings.HasPrefix(r.stdout, "200010000|") {
 		t.Errorf("psql: %q", r.stdout)
 	}
@@ -313,7 +313,7 @@ func TestProxyKill(t *testing.T) {
 			t.Errorf("connection %d: read gives %v, want ECONNRESET", i, err)
 		}
 	}
-	waitFor(t, "the proxy's sockets to close", func() bool { return fds(t, pid) <= before })
+	testenv.Await(t, "the proxy's sockets to close", func() bool { return fds(t, pid) <= before })
 	ss := run(t, bin, "--control", controlOf(p, "kill"), "ss", "-tan").want(t, 0)
 	if strings.Count(ss.stdout, "\n") != 2 { // the header, and the forwarder's listener
 		t.Errorf("left on the stack:\n%.2000s", ss.stdout)

@@ -100,7 +100,7 @@ func TestNothingRemains(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := start(t, command{args: []string{catflap(t), "run", "--", "sh", "-c", shout + tt.script}})
-			waitFor(t, "the namespace's name", func() bool { return strings.HasSuffix(p.stdout.String(), "\n") })
+			testenv.Await(t, "the namespace's name", func() bool { return strings.HasSuffix(p.stdout.String(), "\n") })
 			ns := strings.TrimSpace(p.stdout.String())
 			if own, err := os.Readlink("/proc/self/ns/net"); err != nil || own == ns {
 				t.Fatalf("the command ran in this test's own namespace %s (%v)", own, err)
@@ -112,14 +112,14 @@ func TestNothingRemains(t *testing.T) {
 				p.cmd.Process.Signal(tt.signal)
 			}
 			p.wait()
-			waitFor(t, "the namespace's end", func() bool { return !inUse(t, ns) })
+			testenv.Await(t, "the namespace's end", func() bool { return !inUse(t, ns) })
 		})
 	}
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL} {
 		t.Run("serve ended by "+sig.String(), func(t *testing.T) {
 			// A process that stays in the namespace to look at what serve leaves there.
 			holder := start(t, command{args: []string{"unshare", "--net", "--", "sh", "-c", "echo ready; exec sleep 1000"}, limit: patience})
-			waitFor(t, "the namespace", func() bool { return holder.stdout.String() == "ready\n" })
+			testenv.Await(t, "the namespace", func() bool { return holder.stdout.String() == "ready\n" })
 			enter := []string{"nsenter", "--net=/proc/" + strconv.Itoa(holder.cmd.Process.Pid) + "/ns/net", "--"}
 			look := func() string {
 				return run(t, append(enter, "sh", "-c", "ip -o link; ip -o addr; ip route show table all; ip -6 route show table all; ip rule")...).want(t, 0).stdout
@@ -132,7 +132,7 @@ func TestNothingRemains(t *testing.T) {
 			}
 			p.cmd.Process.Signal(sig)
 			p.wait()
-			waitFor(t, "the device's end", func() bool { return look() == before })
+			testenv.Await(t, "the device's end", func() bool { return look() == before })
 		})
 	}
 }

@@ -118,7 +118,7 @@ func TestDrain(t *testing.T) {
 	download := func(t *testing.T, s server, rate, bytes string) (curl *process, file string) {
 		file = filepath.Join(t.TempDir(), "download")
 		curl = s.startSh(fmt.Sprintf("exec curl -sS --limit-rate %s -o %s http://10.9.0.2/bytes/%s", rate, file, bytes))
-		waitFor(t, "the download's beginning", func() bool {
+		testenv.Await(t, "the download's beginning", func() bool {
 			i, err := os.Stat(file)
 			return err == nil && i.Size() > 0
 		})
