@@ -99,6 +99,7 @@ func (n *neighbourhood) web(p *process) {
 
 // TestEgress: a command reaches the hosts that it may reach, and is told of the others as a kernel tells.
 func TestEgress(t *testing.T) {
+	t.Parallel()
 	n := newNeighbourhood(t)
 	own, _ := n.config("own", "listen "+callerAddr+":82;")
 	start(t, command{args: enter(n.caller, strings.Fields(own)...)})
@@ -177,6 +178,7 @@ exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --boundi
 
 // TestPublish: a port of the host leads to a server inside, which sees who its client is.
 func TestPublish(t *testing.T) {
+	t.Parallel()
 	n := newNeighbourhood(t)
 	publish := func(t *testing.T, listen string, flags ...string) (*process, string) {
 		args, log := n.config("inside", listen)
@@ -243,6 +245,7 @@ func TestPublish(t *testing.T) {
 
 // TestForward: a service of the host is on an address of the stack, from the start or later.
 func TestForward(t *testing.T) {
+	t.Parallel()
 	n := newNeighbourhood(t)
 	args, _ := n.config("own", "listen 127.0.0.1:8000; listen [::1]:8000;")
 	start(t, command{args: enter(n.caller, strings.Fields(args)...)})

@@ -37,6 +37,7 @@ const roomy = "-s 1500"
 
 // TestCaptureComments: on a bad link, what the stack says of its packets in comments is what tshark finds out.
 func TestCaptureComments(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "curl", "tshark")
 	file := filepath.Join(t.TempDir(), "c.pcapng")
 	r := inside(t, "auto", capturing(t, `
@@ -134,6 +135,7 @@ curl -sS http://10.9.0.2/`, "--comments "+roomy, file), "--netem", "loss 3% dela
 // longer than the MTU. Of whole super-packets a thousand events may wait for a capture. The traffic goes on when both
 // captures have what there was before, and then neither misses anything, however late it is.
 func TestCaptureSegments(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "curl", "tshark", "ping")
 	for _, url := range []string{url4, url6} {
 		dir := t.TempDir()
@@ -188,6 +190,7 @@ ping -q -c 2 -i 0.1 -s 1000 HOST`
 
 // TestCaptureLive: tshark reads a capture from a pipe while it is written, as Wireshark does with -k -i -.
 func TestCaptureLive(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "ping", "tshark")
 	r := inside(t, "auto", "cd "+t.TempDir()+`
 mkfifo pipe

@@ -113,6 +113,7 @@ func inspect(t testing.TB, frames []frame) (complaints []string) {
 // and a cable without any offload, and there every packet, cut to segments by Linux as our virtio-net header asks, has to
 // be complete. What crosses the TUN device itself is checked too, with a checksum that is whole or rightly begun.
 func TestCapture(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "curl", "tcpdump", "tshark", "ping", "nc", "ip", "ethtool", "unshare", "nsenter")
 	for _, url := range []string{url4, url6} {
 		t.Run("water/"+url, func(t *testing.T) {
@@ -264,6 +265,7 @@ func pseudoHeaderSum(p packet.Packet) uint16 {
 
 // TestInspect shows that inspect finds fault where there is some.
 func TestInspect(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, "tshark")
 	tcp := func(change func([]byte)) []byte {
 		ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolTCP, SrcIP: []byte{10, 9, 0, 1}, DstIP: []byte{10, 9, 0, 2}}

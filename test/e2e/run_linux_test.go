@@ -14,6 +14,7 @@ import (
 
 // TestRunStatus: run exits with its command's status, as a shell would.
 func TestRunStatus(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun)
 	bin := catflap(t)
 	for _, tt := range []struct {
@@ -46,6 +47,7 @@ func TestRunStatus(t *testing.T) {
 
 // TestRunCommand: the command has its own standard files, environment, directory, and the flags' addresses.
 func TestRunCommand(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "ip", "curl")
 	bin := catflap(t)
 	p := start(t, command{args: []string{bin, "run", "--", "sh", "-c", "cat; echo $MEOW; pwd; echo oops >&2"}, env: []string{"MEOW=purr"}, stdin: strings.NewReader("hello\n")})
@@ -87,6 +89,7 @@ func inUse(t testing.TB, ns string) bool {
 
 // TestNothingRemains: however run or serve ends, no process, no namespace, no device and no file of it remain.
 func TestNothingRemains(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "unshare", "nsenter", "ip")
 	const shout = "readlink /proc/self/ns/net; "
 	for _, tt := range []struct {
@@ -139,6 +142,7 @@ func TestNothingRemains(t *testing.T) {
 
 // TestSecondInstance: a device serves one stack.
 func TestSecondInstance(t *testing.T) {
+	t.Parallel()
 	for _, driver := range []string{"offload", "water"} {
 		t.Run(driver, func(t *testing.T) {
 			s := serve(t, catflap(t), "--driver", driver)
@@ -174,6 +178,7 @@ exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --boundi
 
 // TestUnprivileged: a user without any privilege needs access to the device file and user namespaces, and nothing else.
 func TestUnprivileged(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, "curl")
 	bin := catflap(t)
 	everyWay(t, func(t *testing.T, driver, url string) {
