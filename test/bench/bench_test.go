@@ -25,6 +25,7 @@ func TestMain(m *testing.M) {
 		runAgent()
 		return
 	}
+	os.Setenv("GORACE", "atexit_sleep_ms=0") // by default each agent under the race detector sleeps a second at its end
 	goleak.VerifyTestMain(m)
 }
 
