@@ -86,6 +86,7 @@ func (s *site) dial() net.Conn {
 }
 
 func TestShutdownLetsDownloadFinish(t *testing.T) {
+	t.Parallel()
 	s := start(t, Config{})
 	const size = 64 << 20 // more than both socket buffers hold
 	resp, err := s.client.Get("http://" + s.addr + "/bytes/67108864")
@@ -164,6 +165,7 @@ func TestShutdownCutsAtDeadline(t *testing.T) {
 }
 
 func TestStalledDownloadIsCutSlowOneIsNot(t *testing.T) {
+	t.Parallel()
 	t.Parallel()                  // it waits
 	const stall = 2 * time.Second // a busy machine must not keep the slow reader for so long
 	s := start(t, Config{StallTimeout: stall})
@@ -211,6 +213,7 @@ func TestUnwantedBodyDoesNotHold(t *testing.T) {
 }
 
 func TestHeaderLimits(t *testing.T) {
+	t.Parallel()
 	slow := start(t, Config{ReadHeaderTimeout: 500 * time.Millisecond}).dial()
 	io.WriteString(slow, "GET / HTTP/1.1\r\nHost: c")
 	if all, err := io.ReadAll(slow); err != nil || len(all) > 0 && !bytes.Contains(all, []byte("408")) {

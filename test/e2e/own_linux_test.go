@@ -140,7 +140,7 @@ until [ "$(readlink /proc/$target/ns/net)" != "$(readlink /proc/self/ns/net)" ];
 
 state() { nsenter $1 -t $target -n sh -c 'ip -o link; ip -o addr; ip route show table all'; cat /proc/$target/mountinfo; readlink /proc/$target/fd/*; }
 before=$(state "$3")
-started() { until grep -q CATFLAP_CONTROL "$4"; do kill -0 $attached || { cat "$4" >&2; exit 1; }; done; }
+started() { until grep -qs CATFLAP_CONTROL "$4"; do kill -0 $attached || { cat "$4" >&2; exit 1; }; done; }
 "$1" attach --netem 'drop icmp every 2' $target 2>"$4" & attached=$!
 started "$@"
 nsenter $3 -t $target -n curl -s http://10.9.0.2/; nsenter $3 -t $target -n curl -sg 'http://[fd00:9::2]/'; echo
@@ -148,6 +148,7 @@ nsenter $3 -t $target -n ping -q -c 4 -i 0.1 -W 1 10.9.0.2 | grep -o '[0-9]* rec
 nsenter $3 -t $target -n ip -o link show lo | grep -o 'state DOWN'
 kill -INT $attached; wait $attached; echo ended $?
 [ "$before" = "$(state "$3")" ] && echo as before
+rm "$4" # or it would be taken for the next one's
 "$1" attach $target 2>"$4" & attached=$!
 started "$@"
 kill $target; wait $attached; echo ended $?
