@@ -165,7 +165,6 @@ func TestShutdownCutsAtDeadline(t *testing.T) {
 }
 
 func TestStalledDownloadIsCutSlowOneIsNot(t *testing.T) {
-	t.Parallel()
 	t.Parallel()                  // it waits
 	const stall = 2 * time.Second // a busy machine must not keep the slow reader for so long
 	s := start(t, Config{StallTimeout: stall})
@@ -199,7 +198,6 @@ func TestStalledDownloadIsCutSlowOneIsNot(t *testing.T) {
 		t.Errorf("the slow reader took %v: too fast to show anything", d)
 	}
 }
-
 
 func TestUnwantedBodyDoesNotHold(t *testing.T) {
 	t.Parallel() // it waits

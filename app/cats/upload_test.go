@@ -54,7 +54,6 @@ func TestUploadLimit(t *testing.T) {
 }
 
 func TestUploadStallsAndSlowUploads(t *testing.T) {
-	t.Parallel()
 	t.Parallel()                  // it waits
 	const stall = 2 * time.Second // a busy machine must not keep the slow upload for so long
 	s := start(t, Config{StallTimeout: stall})
