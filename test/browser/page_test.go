@@ -290,6 +290,18 @@ func TestChangesWantTheToken(t *testing.T) {
 	f := newFixture(t, storyPlots()...)
 	p := open(t, desktop, f.URL)
 	p.until("the sliders", `!!document.querySelector('#link-overview input[type=range]')?.offsetParent`)
+	// They say what the link does, of directions that differ one.
+	at := func(name string) string {
+		return eval[string](p, `document.querySelector('[id$="-`+name+`"]').closest('.slider').querySelector('output').textContent`)
+	}
+	shown := `document.querySelector('.controls .words').value`
+	p.until("the link's setting", shown+` === 'delay 10ms loss 2%'`)
+	if d, l := at("delay"), at("loss"); d != "10ms" || l != "2%" {
+		t.Errorf("the sliders stand at delay %s, loss %s; the link has delay 10ms loss 2%%", d, l)
+	}
+	eval[bool](p, `(() => { document.querySelector('#link-overview [data-dir="in"]').click(); return true; })()`)
+	p.until("the other direction", shown+` === 'delay 10ms'`)
+	eval[bool](p, `(() => { document.querySelector('#link-overview [data-dir="both"]').click(); return true; })()`)
 	slide := func(name string, at int) {
 		eval[bool](p, fmt.Sprintf(`(() => { const s = document.querySelector('#link-overview [id$="-%s"]'); s.value = %d; return s.dispatchEvent(new Event('input', { bubbles: true })); })()`, name, at))
 	}
