@@ -173,9 +173,23 @@ func TestTimeStops(t *testing.T) {
 	eval[bool](p, `(() => { const s = document.getElementById('scrub'); s.value = 345; return s.dispatchEvent(new Event('input', { bubbles: true })); })()`)
 	p.until("the state at a third", here+` === 'ESTABLISHED'`)
 	p.until("the header's state", `document.getElementById('conn-state').textContent === 'ESTABLISHED'`)
+	// All numbers are of that moment, and the same in the ladder as in the head.
+	head := func(packets int, received, sent string) {
+		t.Helper()
+		p.until(fmt.Sprintf("%d packets, %s received, %s sent", packets, received, sent), fmt.Sprintf(`(() => {
+			const f = Object.fromEntries([...document.querySelectorAll('#conn-facts > div')].map((d) => [d.firstChild.textContent, d.lastChild.textContent]));
+			return f.packets === '%d' && f.received === '%s' && f.sent === '%s' && document.getElementById('ladder-count').textContent === '%[1]d packets';
+		})()`, packets, received, sent))
+	}
+	past := eval[int](p, `(async () => { const { model, view } = await import('./model.js'); return model.events.filter((e) => e.k === 'p' && e.t <= view.time).length; })()`)
+	if past == 0 || past == f.stories[0].pkt {
+		t.Errorf("a third of the time has %d packets", past)
+	}
+	head(past, "76 B", "152 B")
 	p.keep("scrubbed", false)
 	p.click("#go-live")
 	p.until("the end again", here+` === 'CLOSED '`)
+	head(f.stories[0].pkt, "76 B", "152 B")
 }
 
 // TestEndings: each way through the states is drawn for what it was, and red is for a reset alone.
