@@ -29,6 +29,7 @@ var buildDir string
 
 func TestMain(m *testing.M) {
 	netns.Init()
+	runShortClient()
 	refs.SetLeakMode(refs.LeaksPanic)
 	var err error
 	if buildDir, err = os.MkdirTemp("", "catflap-e2e-"); err == nil {
