@@ -123,13 +123,14 @@ printed as numbers: nothing is looked up in the DNS. Ports have the names of ` +
 
 func newLsof(e *env) *cobra.Command {
 	return &cobra.Command{
-		Use:   "lsof [-n] [-P] [-i[46][TCP|UDP][@ADDR][:PORT[-PORT][,…]]] [-s TCP:STATE] [-p PID] [-a] [-t]",
+		Use:   "lsof [-n] [-P] [-i[46][TCP|UDP][@ADDR][:PORT[-PORT][,…]]] [-s TCP:[^]STATE,…] [-p PID] [-u USER] [-c NAME] [-a] [-t] [-F[FIELDS]] [+c N]",
 		Short: "List the stack's open sockets as lsof(8) prints them",
 		Long: `lsof lists each open socket of the userspace stack, a row per fd, in lsof's format. COMMAND, PID and
 USER are those of the process that runs the stack. Sockets without an fd are not listed: see catflap ss.
 Addresses are always printed as numbers (-n); ports have the names of ` + sockets.ServicesFile + ` unless -P is given.
-As with lsof, -i and -p select what either of them selects, unless -a is given; -t prints the PID alone;
-the exit status is 1 if nothing was found.`,
+As with lsof, -i, -p, -u and -c select what any of them selects, unless -a is given; ^ before a state, a
+process, a user or a name is all but that. -t prints the PID alone, -F fields for programs; the exit status is
+1 if nothing was found.`,
 		Example: `  catflap lsof -n -P
   catflap lsof -nP -iTCP:80 -sTCP:LISTEN`,
 		DisableFlagParsing: true, // -i takes an argument that may stand apart
