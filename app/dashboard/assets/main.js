@@ -23,8 +23,7 @@ const timeseq = new TimeSeq($('timeseq'), { onMoment: (t) => moment(t) });
 new Cwnd($('cwnd'));
 new RTT($('rtt'));
 const states = new States($('states'));
-new Controls($('link-overview'));
-new Controls($('link-connection'), { ofConnection: true });
+const controls = new Controls();
 $('timeseq-legend').append(...legend(signs));
 $('cwnd-legend').append(...legend(cwndSigns));
 $('rtt-legend').append(...legend(rttSigns));
@@ -102,6 +101,7 @@ function route() {
   $('connection').classList.remove('gone');
   $('conn-facts').replaceChildren();
   header.key = header.limit = undefined;
+  controls.place($(conn ? 'link-connection' : 'link-overview'), conn !== 0);
   $('scrubber').hidden = conn === 0;
   document.body.classList.toggle('with-scrubber', conn !== 0);
   $('capture').href = `api/capture?conn=${conn}`;
