@@ -135,4 +135,3 @@ func (s *Stack) controlEvent(b []byte) (all []event.PacketInfo) {
 	}
 	return all
 }
-
