@@ -21,10 +21,20 @@ run: build ## a real curl fetches a cat's greeting through a real TUN device; en
 deps: ## install what the tests need (as root, with apt-get), or say what is missing
 	@test/deps.sh
 
+# The packages that take longest come first. What waits for others runs beside what computes.
+LONGEST := ./test/e2e ./test/lab ./test/browser
+
 .PHONY: test
 test: deps ## all tests, with the race detector; the longest ones without
-	CATFLAP_REQUIRE=$(CATFLAP_REQUIRE) $(GO) test -race -timeout 20m ./test/... ./... # the longest packages first
-	$(GO) test -run '^(TestGoodput|TestDeterminism|TestIntegrity|TestMemoryIsBounded)$$' ./test/lab ./app/dashboard # whole: the race detector makes them ten times as long
+	@$(MAKE) --no-print-directory -j2 test-race test-whole
+
+.PHONY: test-race
+test-race:
+	CATFLAP_REQUIRE=$(CATFLAP_REQUIRE) $(GO) test -race -timeout 20m $(LONGEST) ./...
+
+.PHONY: test-whole
+test-whole: # the race detector makes these ten times as long: with it they do a part of their work
+	$(GO) test -timeout 20m -run '^(TestGoodput|TestDeterminism|TestIntegrity|TestLossyLink|TestMemoryIsBounded|TestPassSums|TestShortConnections)$$' ./test/lab ./app/dashboard ./test/e2e
 
 .PHONY: lint
 lint: ## gofmt, go vet on three systems, staticcheck

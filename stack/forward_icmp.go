@@ -15,19 +15,20 @@ import (
 	"github.com/catflap/catflap/stack/route"
 )
 
-// unreachableQuote is what an ICMP error tells of: who is told, and the start of the
-// packet (RFC 792, RFC 4443 2.4(c)): its headers, by which the sender finds the socket.
+// unreachableQuote is what an ICMP error tells of: who is told, whom the packet was
+// for, and its start (RFC 792, RFC 4443 2.4(c)): its headers, by which the sender finds the socket.
 type unreachableQuote struct {
 	nic   tcpip.NICID
 	proto tcpip.NetworkProtocolNumber
 	src   netip.Addr
+	dst   tcpip.Address
 	bytes []byte
 }
 
 func quoteOf(pkt *stack.PacketBuffer) unreachableQuote {
 	ip, th := pkt.NetworkHeader().Slice(), pkt.TransportHeader().Slice()
 	return unreachableQuote{
-		nic: pkt.NICID, proto: pkt.NetworkProtocolNumber, src: fromTCPIP(pkt.Network().SourceAddress()),
+		nic: pkt.NICID, proto: pkt.NetworkProtocolNumber, src: fromTCPIP(pkt.Network().SourceAddress()), dst: pkt.Network().DestinationAddress(),
 		bytes: append(append(make([]byte, 0, len(ip)+len(th)), ip...), th...),
 	}
 }
@@ -38,13 +39,16 @@ type rejection struct {
 	v6 header.ICMPv6Code
 }
 
+// refusal is what a host says of a port where nobody is.
+var refusal = rejection{header.ICMPv4PortUnreachable, header.ICMPv6PortUnreachable}
+
 // rejections are the codes from which Linux makes the errors (icmp_err_convert,
 // tab_unreach of icmpv6.c; RFC 1812 5.2.7.1, RFC 4443 3.1).
 var rejections = []struct {
 	err syscall.Errno
 	rejection
 }{
-	{syscall.ECONNREFUSED, rejection{header.ICMPv4PortUnreachable, header.ICMPv6PortUnreachable}},
+	{syscall.ECONNREFUSED, refusal},
 	{syscall.ENETUNREACH, rejection{header.ICMPv4NetUnreachable, header.ICMPv6NetworkUnreachable}},
 	{syscall.EACCES, rejection{header.ICMPv4AdminProhibited, header.ICMPv6Prohibited}},
 	{syscall.EPERM, rejection{header.ICMPv4AdminProhibited, header.ICMPv6Prohibited}},
@@ -71,7 +75,11 @@ func silent(err error) bool {
 
 func (s *Stack) sendQuoted(q unreachableQuote, r rejection) {
 	if s.ns.AllowICMPMessage() && (q.src.IsGlobalUnicast() || q.src.IsLinkLocalUnicast() || q.src.IsLoopback()) {
-		s.writeUnreachable(q.nic, q.proto, q.src, r.v4, r.v6, q.bytes)
+		var from tcpip.Address
+		if r == refusal {
+			from = q.dst // who refuses is the destination; all else is said by a router
+		}
+		s.writeUnreachable(q.nic, q.proto, from, q.src, r.v4, r.v6, q.bytes)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/faketime"
 
 	"github.com/catflap/catflap/internal/packet"
+	"github.com/catflap/catflap/internal/testenv"
 )
 
 // egressRule is all of IPv4 and IPv6.
@@ -302,6 +303,7 @@ func TestForwardPendingLimit(t *testing.T) {
 	if e := next(t, done); e.port != 1000 || e.why != ErrMadeWay {
 		t.Errorf("%+v made way, want the oldest", e)
 	}
+	testenv.Await(t, "the place of the one that was refused", func() bool { return fw.Stats().Pending == limit-1 })
 	filtered(1999) // in the place of the one that was refused
 	for port := uint16(2000); port < 2000+3*limit; port++ {
 		filtered(port)

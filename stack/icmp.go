@@ -63,7 +63,7 @@ func (s *Stack) sendUnreachable(l *link, proto tcpip.NetworkProtocolNumber, pkt 
 	if t == Prohibit {
 		v4, v6 = header.ICMPv4AdminProhibited, header.ICMPv6Prohibited
 	}
-	s.writeUnreachable(l.id, proto, src, v4, v6, quote)
+	s.writeUnreachable(l.id, proto, tcpip.Address{}, src, v4, v6, quote)
 }
 
 // quoted is who is told of an error about an incoming packet, and the start of the packet as the error quotes it; ok is
@@ -115,9 +115,10 @@ func (s *Stack) sendTooBig(l *link, proto tcpip.NetworkProtocolNumber, pkt *stac
 }
 
 // writeUnreachable sends ICMP "destination unreachable" with the code of its family to
-// src, about the packet that begins with quote, unless there are too many.
-func (s *Stack) writeUnreachable(nic tcpip.NICID, proto tcpip.NetworkProtocolNumber, src netip.Addr, v4 header.ICMPv4Code, v6 header.ICMPv6Code, quote []byte) {
-	r, err := s.ns.FindRoute(nic, tcpip.Address{}, toTCPIP(src), proto, false)
+// src, about the packet that begins with quote, unless there are too many. It comes from
+// an address of ours, the zero one standing for that of the device.
+func (s *Stack) writeUnreachable(nic tcpip.NICID, proto tcpip.NetworkProtocolNumber, from tcpip.Address, src netip.Addr, v4 header.ICMPv4Code, v6 header.ICMPv6Code, quote []byte) {
+	r, err := s.ns.FindRoute(nic, from, toTCPIP(src), proto, false)
 	if err != nil {
 		return
 	}

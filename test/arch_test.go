@@ -55,6 +55,8 @@ var rules = []rule{
 		"rules, tables and lookups are values; what forwards packets by them stands above"},
 	{"tun", []string{"tun", "internal"}, concat(http, cli, []string{gvisor + "/pkg/tcpip/transport", gvisor + "/pkg/tcpip/network"}),
 		"the wire knows no TCP beyond the header's layout"},
+	{"tun/internal/tuntest", []string{"tun", "internal"}, concat(http, cli),
+		"the wire's tests have a plain netstack at its end"},
 	{"internal", []string{"internal"}, concat(http, cli, netlink),
 		"what is shared stands below all that shares it"},
 	{"test", []string{"app", "stack", "tun", "test", "internal"}, nil,
@@ -79,7 +81,7 @@ var confinements = []confinement{
 }
 
 // testOnly are folders whose packages are for _test.go files, and for tests' own packages.
-var testOnly = []string{"internal/testenv", "test", "cmd/catflap/internal/clitest"}
+var testOnly = []string{"internal/testenv", "test", "cmd/catflap/internal/clitest", "tun/internal/tuntest"}
 
 func concat(lists ...[]string) []string { return slices.Concat(lists...) }
 

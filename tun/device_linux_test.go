@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/catflap/catflap/internal/testenv"
 	"github.com/catflap/catflap/tun"
+	"github.com/catflap/catflap/tun/internal/tuntest"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/link/nested"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -34,7 +36,7 @@ func TestTransfer(t *testing.T) {
 				t.Fatalf("got driver %v with %d queues, want %v with %d", dev.Driver(), dev.Queues(), tc.driver, tc.queues)
 			}
 			t.Log(dev.Offloads())
-			serve(t, newStack(t, dev.Endpoint(), stackAddrs...))
+			serve(t, tuntest.NewStack(t, dev.Endpoint(), stackAddrs...))
 			want := patternSum(tc.size)
 			for _, addr := range []string{"10.9.0.2:80", "[fd00:9::2]:80"} {
 				for _, direction := range []string{"down", "up"} {
@@ -70,7 +72,7 @@ func TestTransfer(t *testing.T) {
 func TestLinkDeleted(t *testing.T) {
 	ns := startNS(t, tun.Config{})
 	dev := ns.Device()
-	serve(t, newStack(t, dev.Endpoint(), stackAddrs...))
+	serve(t, tuntest.NewStack(t, dev.Endpoint(), stackAddrs...))
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +111,7 @@ func TestCloseUnderLoad(t *testing.T) {
 	for _, driver := range []tun.Driver{tun.Offload, tun.Water} {
 		ns := startNS(t, tun.Config{Driver: driver, Queues: 2})
 		dev := ns.Device()
-		serve(t, newStack(t, dev.Endpoint(), stackAddrs...))
+		serve(t, tuntest.NewStack(t, dev.Endpoint(), stackAddrs...))
 		exe, err := os.Executable()
 		if err != nil {
 			t.Fatal(err)
@@ -118,9 +120,7 @@ func TestCloseUnderLoad(t *testing.T) {
 		for _, direction := range []string{"down", "up", "down", "up"} {
 			transfers.Go(func() { output(ns, exe, testCommand, direction, "10.9.0.2:80", "1000000000000") })
 		}
-		for s := dev.Stats(); s.TxPackets < 200 || s.RxPackets < 200; s = dev.Stats() {
-			time.Sleep(time.Millisecond)
-		}
+		testenv.Await(t, "load both ways", func() bool { s := dev.Stats(); return s.TxPackets >= 200 && s.RxPackets >= 200 })
 		closed := make(chan error)
 		go func() { closed <- dev.Close() }()
 		select {
@@ -140,16 +140,10 @@ func TestCloseUnderLoad(t *testing.T) {
 func TestReject(t *testing.T) {
 	ns := startNS(t, tun.Config{})
 	dev := ns.Device()
-	serve(t, newStack(t, dev.Endpoint(), stackAddrs...))
+	serve(t, tuntest.NewStack(t, dev.Endpoint(), stackAddrs...))
 	// A raw socket leaves the checksum to its user: this one's is wrong.
 	runSelf(t, ns, "raw", "10.9.0.2:80", "1")
-	deadline := time.Now().Add(time.Minute)
-	for dev.Stats().RxDroppedBadChecksum != 1 {
-		if time.Now().After(deadline) {
-			t.Fatalf("%+v, want one packet dropped for its checksum", dev.Stats())
-		}
-		time.Sleep(time.Millisecond)
-	}
+	testenv.Await(t, "a packet to be dropped for its checksum", func() bool { return dev.Stats().RxDroppedBadChecksum == 1 })
 	want := patternSum(1000)
 	if got := strings.Fields(runSelf(t, ns, "down", "10.9.0.2:80", "1000"))[0]; got != want {
 		t.Errorf("SHA-256 %s, want %s", got, want)
@@ -162,7 +156,7 @@ func BenchmarkTransfer(b *testing.B) {
 		for _, direction := range []string{"Down", "Up", "ping"} {
 			b.Run(fmt.Sprintf("%v/%s", driver, direction), func(b *testing.B) {
 				ns := startNS(b, tun.Config{Driver: driver})
-				serve(b, newStack(b, ns.Device().Endpoint(), stackAddrs...))
+				serve(b, tuntest.NewStack(b, ns.Device().Endpoint(), stackAddrs...))
 				n := int64(4 << 30)
 				switch {
 				case direction == "ping":
@@ -200,7 +194,7 @@ func TestWithoutTSO(t *testing.T) {
 	if got := dev.Endpoint().SupportedGSO(); got != stack.GSONotSupported {
 		t.Errorf("SupportedGSO is %v, want GSONotSupported", got)
 	}
-	serve(t, newStack(t, dev.Endpoint(), stackAddrs...))
+	serve(t, tuntest.NewStack(t, dev.Endpoint(), stackAddrs...))
 	const n = 2 << 20
 	for _, direction := range []string{"down", "up"} {
 		if got, want := strings.Fields(runSelf(t, ns, direction, "10.9.0.2:80", fmt.Sprint(n)))[0], patternSum(n); got != want {

@@ -10,20 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/catflap/catflap/internal/testenv"
 	"github.com/catflap/catflap/tun"
 	"github.com/catflap/catflap/tun/netns"
 )
 
 var hostAddrs = []netip.Prefix{netip.MustParsePrefix("10.9.0.1/24"), netip.MustParsePrefix("fd00:9::1/64")}
-
-// skip skips a test that cannot run here, or fails it where everything is required to run.
-func skip(t testing.TB, why, remedy string) {
-	t.Helper()
-	if os.Getenv("CATFLAP_REQUIRE") == "all" {
-		t.Fatalf("%s, and CATFLAP_REQUIRE=all; remedy: %s", why, remedy)
-	}
-	t.Skipf("%s; remedy: %s", why, remedy)
-}
 
 // startNS makes a namespace with a device in it, and closes it with the test.
 func startNS(t testing.TB, cfg tun.Config) *netns.Namespace {
@@ -33,7 +25,7 @@ func startNS(t testing.TB, cfg tun.Config) *netns.Namespace {
 	ns, err := netns.Start(ctx, netns.Config{Device: cfg, HostAddrs: hostAddrs})
 	if err != nil {
 		if errors.Is(err, os.ErrPermission) || errors.Is(err, os.ErrNotExist) {
-			skip(t, err.Error(), tun.Diagnose(err))
+			testenv.Skip(t, err.Error(), tun.Diagnose(err))
 		}
 		t.Fatal(err)
 	}

@@ -6,52 +6,16 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"sync"
 	"testing"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"github.com/catflap/catflap/tun/internal/tuntest"
 )
-
-const nicID = 1
-
-// newStack is a netstack with one NIC on ep that has the given addresses.
-func newStack(t testing.TB, ep stack.LinkEndpoint, addrs ...string) *stack.Stack {
-	t.Helper()
-	s := stack.New(stack.Options{
-		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
-		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
-	})
-	if err := s.CreateNIC(nicID, ep); err != nil {
-		t.Fatalf("CreateNIC: %v", err)
-	}
-	for _, a := range addrs {
-		prefix := netip.MustParsePrefix(a)
-		pa := tcpip.ProtocolAddress{
-			Protocol:          header.IPv4ProtocolNumber,
-			AddressWithPrefix: tcpip.AddressWithPrefix{Address: tcpip.AddrFromSlice(prefix.Addr().AsSlice()), PrefixLen: prefix.Bits()},
-		}
-		if prefix.Addr().Is6() {
-			pa.Protocol = header.IPv6ProtocolNumber
-		}
-		if err := s.AddProtocolAddress(nicID, pa, stack.AddressProperties{}); err != nil {
-			t.Fatalf("AddProtocolAddress %s: %v", a, err)
-		}
-	}
-	s.SetRouteTable([]tcpip.Route{
-		{Destination: header.IPv4EmptySubnet, NIC: nicID},
-		{Destination: header.IPv6EmptySubnet, NIC: nicID},
-	})
-	return s
-}
 
 var stackAddrs = []string{"10.9.0.2/24", "fd00:9::2/64"}
 
@@ -64,7 +28,7 @@ const requestLen = 9
 func serve(t testing.TB, s *stack.Stack) {
 	t.Helper()
 	var conns sync.WaitGroup
-	l, err := gonet.ListenTCP(s, tcpip.FullAddress{NIC: nicID, Port: 80}, header.IPv6ProtocolNumber) // IPv4 too
+	l, err := gonet.ListenTCP(s, tcpip.FullAddress{NIC: tuntest.NIC, Port: 80}, header.IPv6ProtocolNumber) // IPv4 too
 	if err != nil {
 		t.Fatal(err)
 	}

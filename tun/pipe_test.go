@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/catflap/catflap/internal/testenv"
 	"github.com/catflap/catflap/tun"
+	"github.com/catflap/catflap/tun/internal/tuntest"
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -75,8 +77,8 @@ func TestPipeTransfer(t *testing.T) {
 			a, b := tun.Pipe(1500)
 			defer a.Close()
 			check := newChecker(t, a)
-			server := newStack(t, b, stackAddrs...)
-			client := newStack(t, check, "10.9.0.1/24", "fd00:9::1/64")
+			server := tuntest.NewStack(t, b, stackAddrs...)
+			client := tuntest.NewStack(t, check, "10.9.0.1/24", "fd00:9::1/64")
 			serve(t, server)
 			defer client.Close()
 			addr, proto := tcpip.AddrFrom4([4]byte{10, 9, 0, 2}), header.IPv4ProtocolNumber
@@ -172,11 +174,7 @@ func TestPipeDetached(t *testing.T) {
 	list.PushBack(stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData([]byte{0x45})}))
 	a.WritePackets(list)
 	list.DecRef()
-	for deadline := time.Now().Add(time.Minute); b.Stats().RxDroppedUnattached != 1; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%+v, want one packet dropped for want of a stack", b.Stats())
-		}
-	}
+	testenv.Await(t, "a packet to be dropped for want of a stack", func() bool { return b.Stats().RxDroppedUnattached == 1 })
 }
 
 // dispatcherFunc is called for each packet delivered.

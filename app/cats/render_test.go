@@ -16,6 +16,7 @@ const sameEverywhere = 0.5
 
 // TestPNGAgreesWithSVG renders SVGs with another program and compares pixels.
 func TestPNGAgreesWithSVG(t *testing.T) {
+	t.Parallel()
 	const program = "rsvg-convert"
 	if _, err := exec.LookPath(program); err != nil {
 		if os.Getenv("CATFLAP_REQUIRE") == "all" {

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/catflap/catflap/internal/testenv"
 )
 
 // site is a server on a kernel loopback listener and a client of it.
@@ -29,7 +31,7 @@ func start(t *testing.T, cfg Config) *site {
 	transport := &http.Transport{DisableCompression: true}
 	s := &site{
 		Server: NewServer(cfg), t: t, addr: l.Addr().String(),
-		client: &http.Client{Transport: transport, Timeout: patience},
+		client: &http.Client{Transport: transport, Timeout: testenv.Patience},
 		served: make(chan error, 1),
 	}
 	go func() { s.served <- s.Serve(l) }()
@@ -79,11 +81,12 @@ func (s *site) dial() net.Conn {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(testenv.Patience))
 	return c
 }
 
 func TestShutdownLetsDownloadFinish(t *testing.T) {
+	t.Parallel()
 	s := start(t, Config{})
 	const size = 64 << 20 // more than both socket buffers hold
 	resp, err := s.client.Get("http://" + s.addr + "/bytes/67108864")
@@ -95,7 +98,7 @@ func TestShutdownLetsDownloadFinish(t *testing.T) {
 
 	down := make(chan error, 1)
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience)
 		defer cancel()
 		down <- s.Shutdown(ctx)
 	}()
@@ -169,8 +172,8 @@ func TestStalledDownloadIsCutSlowOneIsNot(t *testing.T) {
 	// One who reads nothing is cut: the connection's busy count falls.
 	stuck := s.dial()
 	io.WriteString(stuck, "GET /bytes/1099511627776 HTTP/1.1\r\nHost: cat\r\n\r\n")
-	waitFor(t, "the request to run", func() bool { return s.busy.Load() == 1 })
-	waitFor(t, "the stalled request to be cut", func() bool { return s.busy.Load() == 0 })
+	testenv.Await(t, "the request to run", func() bool { return s.busy.Load() == 1 })
+	testenv.Await(t, "the stalled request to be cut", func() bool { return s.busy.Load() == 0 })
 
 	// One who reads slowly, but at least a little in each interval, gets all.
 	slow := s.dial().(*net.TCPConn)
@@ -196,19 +199,6 @@ func TestStalledDownloadIsCutSlowOneIsNot(t *testing.T) {
 	}
 }
 
-// patience is how long anything may take that takes no time to speak of, on a machine that is busy: only what hangs takes
-// longer.
-const patience = 2 * time.Minute
-
-func waitFor(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited %v for %s", patience, what)
-		}
-	}
-}
-
 func TestUnwantedBodyDoesNotHold(t *testing.T) {
 	t.Parallel() // it waits
 	s := start(t, Config{ReadHeaderTimeout: 2 * time.Second})
@@ -221,6 +211,7 @@ func TestUnwantedBodyDoesNotHold(t *testing.T) {
 }
 
 func TestHeaderLimits(t *testing.T) {
+	t.Parallel()
 	slow := start(t, Config{ReadHeaderTimeout: 500 * time.Millisecond}).dial()
 	io.WriteString(slow, "GET / HTTP/1.1\r\nHost: c")
 	if all, err := io.ReadAll(slow); err != nil || len(all) > 0 && !bytes.Contains(all, []byte("408")) {
@@ -258,7 +249,7 @@ func TestMaxConns(t *testing.T) {
 		t.Fatal("a second connection was served with MaxConns 1")
 	}
 	first.Close()
-	second.SetReadDeadline(time.Now().Add(patience))
+	second.SetReadDeadline(time.Now().Add(testenv.Patience))
 	if _, err := second.Read(make([]byte, 1)); err != nil {
 		t.Errorf("the second connection, after the first ended: %v", err)
 	}
@@ -270,7 +261,7 @@ func TestCloseWithManyConnections(t *testing.T) {
 		c := s.dial()
 		io.WriteString(c, "GET /bytes/1099511627776 HTTP/1.1\r\nHost: cat\r\n\r\n")
 	}
-	waitFor(t, "50 downloads", func() bool { return s.busy.Load() == 50 })
+	testenv.Await(t, "50 downloads", func() bool { return s.busy.Load() == 50 })
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}

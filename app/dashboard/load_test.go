@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/catflap/catflap/internal/packet"
+	"github.com/catflap/catflap/internal/testenv"
 	"github.com/catflap/catflap/stack"
 )
 
@@ -235,7 +236,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	fmt.Fprintf(c, "GET /api/stream?conn=1 HTTP/1.1\r\nHost: %s\r\n\r\n", w.addr)
-	eventually(t, "the stream has begun", func() bool { return len(w.s.streams) == 1 })
+	testenv.Await(t, "the stream has begun", func() bool { return len(w.s.streams) == 1 })
 	before := heap()
 	for i := range 4 * maxConnEvents {
 		tr.packet(time.Now())
@@ -274,8 +275,8 @@ func TestClientThatNeverReads(t *testing.T) {
 	}
 	defer c.Close()
 	fmt.Fprintf(c, "GET /api/stream?conn=1 HTTP/1.1\r\nHost: %s\r\n\r\n", w.addr)
-	eventually(t, "the stream has begun", func() bool { return len(w.s.streams) == 1 })
-	eventually(t, "the stream's end", func() bool {
+	testenv.Await(t, "the stream has begun", func() bool { return len(w.s.streams) == 1 })
+	testenv.Await(t, "the stream's end", func() bool {
 		for range 500 {
 			tr.packet(time.Now())
 		}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/catflap/catflap/app/record"
 	"github.com/catflap/catflap/internal/packet"
+	"github.com/catflap/catflap/internal/testenv"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun"
 	"github.com/catflap/catflap/tun/impair"
@@ -296,7 +297,7 @@ func TestControls(t *testing.T) {
 		t.Errorf("answer %s", got)
 	}
 	var o Overview
-	eventually(t, "an overview with the rule", func() bool { // one is kept for a while
+	testenv.Await(t, "an overview with the rule", func() bool { // one is kept for a while
 		o = get[Overview](w, "/api/overview")
 		return o.Netem != nil && len(o.Netem.Rules) > 0
 	})
@@ -345,22 +346,12 @@ func (w *site) talk() netip.AddrPort {
 	return netip.MustParseAddrPort(c.LocalAddr().String())
 }
 
-// eventually waits until ok. Only what never is takes as long as the limit, on a busy machine too.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
-		}
-	}
-}
-
 // A live stack: both ends of a conversation on it, its packets one by one, and as a file.
 func TestLive(t *testing.T) {
 	w := newSite(t, nil)
 	at := w.talk()
 	var rows []row
-	eventually(t, "both ends have all bytes", func() bool {
+	testenv.Await(t, "both ends have all bytes", func() bool {
 		rows = get[[]row](w, "/api/connections?closed=1")
 		return len(rows) == 2 && rows[0].TX+rows[1].TX == 6 && rows[0].RX+rows[1].RX == 6
 	})
@@ -488,7 +479,7 @@ func TestStream(t *testing.T) {
 	w := newSite(t, func(c *Config) { c.answer, c.goodbye = time.Hour, time.Hour })
 	w.talk()
 	var id int
-	eventually(t, "the server's end is listed", func() bool {
+	testenv.Await(t, "the server's end is listed", func() bool {
 		for _, c := range get[[]row](w, "/api/connections?closed=1") {
 			if c.Role == "server" {
 				id = c.ID
@@ -558,7 +549,7 @@ func TestTooManyStreams(t *testing.T) {
 		t.Errorf("other requests: %d", status)
 	}
 	stops[0]()
-	eventually(t, "there is room again", func() bool { return len(w.s.streams) < maxStreams })
+	testenv.Await(t, "there is room again", func() bool { return len(w.s.streams) < maxStreams })
 	_, stop := w.open(t.Context(), "")
 	stop()
 	for _, stop := range stops[1:] {
@@ -592,9 +583,9 @@ func TestOnDemand(t *testing.T) {
 		t.Error("nothing is recorded")
 	}
 	w.talk()
-	eventually(t, "events are recorded", func() bool { return w.s.rec.version() > before+10 })
+	testenv.Await(t, "events are recorded", func() bool { return w.s.rec.version() > before+10 })
 	stop()
-	eventually(t, "the viewer has left", func() bool {
+	testenv.Await(t, "the viewer has left", func() bool {
 		w.s.watch.mu.Lock()
 		defer w.s.watch.mu.Unlock()
 		return w.s.watch.rest != nil
@@ -610,7 +601,7 @@ func TestOnDemand(t *testing.T) {
 	defer stop()
 	n := w.s.rec.version()
 	w.talk()
-	eventually(t, "events are recorded again", func() bool { return w.s.rec.version() > n+10 })
+	testenv.Await(t, "events are recorded again", func() bool { return w.s.rec.version() > n+10 })
 }
 
 // The transfer's connection is found by its client's address.

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
+	"github.com/catflap/catflap/internal/testenv"
 	"github.com/catflap/catflap/tun"
 	"github.com/catflap/catflap/tun/impair"
 )
@@ -85,15 +85,13 @@ func TestDashboard(t *testing.T) {
 		t.Errorf("cat server: %s", body)
 	}
 	var list []connection
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	testenv.Await(t, "the answer's bytes in the list", func() bool {
 		list = nil
 		if err := json.Unmarshal([]byte(get(t, nil, url+"api/connections?closed=1")), &list); err != nil {
 			t.Fatal(err)
 		}
-		if len(list) > 0 && list[0].TX > 100 || time.Now().After(deadline) {
-			break
-		}
-	}
+		return len(list) > 0 && list[0].TX > 100
+	})
 	if len(list) != 1 || list[0].Local != "10.9.0.2:80" || list[0].Role != "server" || list[0].TX < 100 {
 		t.Fatalf("connections %+v, want the cat server's only", list)
 	}

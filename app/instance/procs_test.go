@@ -1,9 +1,12 @@
 package instance
 
 import (
+	"fmt"
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/catflap/catflap/internal/testenv"
 )
 
 func TestProcsDecide(t *testing.T) {
@@ -59,13 +62,7 @@ func TestProcs(t *testing.T) {
 			}
 		}()
 	}
-	deadline := time.Now().Add(time.Minute)
-	for runtime.GOMAXPROCS(0) == 1 && time.Now().Before(deadline) {
-		time.Sleep(procsPeriod)
-	}
-	if n := runtime.GOMAXPROCS(0); n == 1 {
-		t.Errorf("one processor still, with %d goroutines queueing for it", many)
-	}
+	testenv.Await(t, fmt.Sprintf("a second processor, with %d goroutines queueing for the one", many), func() bool { return runtime.GOMAXPROCS(0) > 1 })
 	close(quit)
 	for range many {
 		<-done

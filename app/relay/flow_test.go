@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/catflap/catflap/internal/testenv"
 	"github.com/catflap/catflap/stack"
 )
 
@@ -91,24 +92,10 @@ func TestFlowIdle(t *testing.T) {
 	r := newRelay(t, Config{FlowIdle: 50 * time.Millisecond})
 	c := dialUDP(t, servePacket(t, r, echoServer(t).String()))
 	exchange(t, c, "one")
-	until(t, func() bool { return r.Stats().Flows == 0 })
+	testenv.Await(t, "the flow to end", func() bool { return r.Stats().Flows == 0 })
 	exchange(t, c, "two")
 	if st := r.Stats(); st.FlowsAll != 2 {
 		t.Errorf("%+v", st)
-	}
-}
-
-// until waits for what some goroutine is about to do.
-func until(t testing.TB, done func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-tick.C:
-		case <-t.Context().Done():
-			t.Fatal("it has not happened")
-		}
 	}
 }
 
@@ -163,7 +150,7 @@ func TestFlowRefused(t *testing.T) {
 	r := newRelay(t, Config{})
 	c := dialUDP(t, servePacket(t, r, nobody.String()))
 	mustWrite(t, c, "x")
-	until(t, func() bool { st := r.Stats(); return st.FlowsAll == 1 && st.Flows == 0 })
+	testenv.Await(t, "the flow to end", func() bool { st := r.Stats(); return st.FlowsAll == 1 && st.Flows == 0 })
 
 	s := newStack(t)
 	anywhere := netip.MustParsePrefix("192.0.2.0/24")
@@ -204,7 +191,7 @@ func TestFlowEnd(t *testing.T) {
 		b := dialUDP(t, echoServer(t))
 		done := make(chan error, 1)
 		go func() { done <- r.JoinFlow(ctx, a, b) }()
-		until(t, func() bool { return r.Stats().Flows == 1 })
+		testenv.Await(t, "the flow to begin", func() bool { return r.Stats().Flows == 1 })
 		want := context.Canceled
 		if by == "context" {
 			cancel()

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/catflap/catflap/internal/testenv"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun"
 )
@@ -159,7 +160,7 @@ func TestNarrowPortRange(t *testing.T) {
 			t.Fatalf("connection %d: %q, %v", i, b[:max(n, 0)], err)
 		}
 		y.Close(fd)
-		until(t, func() bool { // LAST-ACK
+		testenv.Await(t, "the sockets to close", func() bool { // LAST-ACK
 			return !slices.ContainsFunc(client.Sockets(), func(k stack.SocketInfo) bool { return k.Local.Port() == 40000 })
 		})
 		if !slices.ContainsFunc(router.Sockets(), func(k stack.SocketInfo) bool { return k.State == "TIME-WAIT" }) {

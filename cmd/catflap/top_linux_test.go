@@ -150,7 +150,7 @@ func (tt *terminal) modes(t *testing.T) unix.Termios {
 // await waits until a frame is as wanted.
 func (tt *terminal) await(t *testing.T, what string, ok func(frame string) bool) {
 	t.Helper()
-	waitUntil(t, what, func() bool {
+	testenv.Await(t, what, func() bool {
 		return slices.ContainsFunc(tt.frames(), ok)
 	})
 }
@@ -161,16 +161,6 @@ func (tt *terminal) frames() (whole []string) {
 		whole = append(whole, clitest.Home+f)
 	}
 	return whole[:max(0, len(whole)-1)] // more of the last may come
-}
-
-// waitUntil waits until something is so.
-func waitUntil(t *testing.T, what string, so func() bool) {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); !so(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited for %s", what)
-		}
-	}
 }
 
 // TestTopOnTerminal: top draws what fits on a terminal, follows its size, and leaves it as it was.
@@ -233,7 +223,7 @@ func TestTopOnTerminal(t *testing.T) {
 			if d := cmp.Diff(before, term.modes(t)); d != "" {
 				t.Errorf("the terminal's modes: %s", d)
 			}
-			waitUntil(t, "the end of the alternate screen", func() bool { return strings.HasSuffix(term.text(), clitest.ScreenLeave) })
+			testenv.Await(t, "the end of the alternate screen", func() bool { return strings.HasSuffix(term.text(), clitest.ScreenLeave) })
 		})
 	}
 }

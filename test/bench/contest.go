@@ -92,7 +92,7 @@ func (c *contest) start(ctx context.Context, i int) (err error) {
 	if c.sites[i], err = startSite(ctx, who, c.set, c.files); err != nil || !who.catflap() {
 		return err
 	}
-	return c.sites[i].server.call(ctx, "profile", c.profile, nil)
+	return c.sites[i].stack().call(ctx, "profile", c.profile, nil)
 }
 
 func (c *contest) stop(i int) {
@@ -123,7 +123,7 @@ func (c *contest) endProfile(ctx context.Context) error {
 	}
 	for _, s := range c.sites {
 		if s != nil && s.contestant.catflap() {
-			return s.server.call(ctx, "profile", profileArgs{}, nil)
+			return s.stack().call(ctx, "profile", profileArgs{}, nil)
 		}
 	}
 	return nil

@@ -34,9 +34,9 @@ type contestant struct {
 	skip       map[string]string // families of measures that are not for it, and why
 }
 
-// catflap reports whether the server's side runs on catflap's stack over a device.
+// catflap reports whether catflap's stack is on the way, over a device.
 func (c *contestant) catflap() bool {
-	return c.name == onOffload || c.name == onWatched || c.name == onWater
+	return c.name == onOffload || c.name == onWatched || c.name == onWater || c.name == viaEgress || c.name == viaForward
 }
 
 // relay reports whether the contestant has an MTU of its own.
@@ -70,6 +70,14 @@ func (s *site) pids() []int {
 		pids = append(pids, s.way.pid())
 	}
 	return pids
+}
+
+// stack is the process that catflap's stack is in.
+func (s *site) stack() *agent {
+	if s.way != nil {
+		return s.way
+	}
+	return s.server
 }
 
 // startTimeout bounds the start of a site; it takes some 50 ms.

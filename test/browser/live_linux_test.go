@@ -277,21 +277,12 @@ func (p *tab) ladderSegments() (list []segment) {
 // tsharkSegments reads a capture with tshark, which counts sequence numbers from the connection's first ones as well.
 func tsharkSegments(t testing.TB, file, filter string) (list []segment) {
 	t.Helper()
-	out, err := exec.Command("tshark", "-n", "-r", file, "-Y", filter, "-T", "fields",
-		"-e", "tcp.flags", "-e", "tcp.srcport", "-e", "tcp.seq", "-e", "tcp.ack", "-e", "tcp.len").Output()
-	if err != nil {
-		t.Fatalf("tshark: %v", err)
-	}
-	for line := range strings.Lines(string(out)) {
-		f := strings.Split(strings.TrimSpace(line), "\t")
-		if len(f) != 5 {
-			t.Fatalf("tshark says %q", line)
-		}
+	for _, f := range testenv.Tshark(t, file, filter, "tcp.flags", "tcp.srcport", "tcp.seq", "tcp.ack", "tcp.len") {
 		n := make([]int, 5)
 		for i, s := range f {
 			v, err := strconv.ParseInt(s, 0, 64)
 			if err != nil && s != "" {
-				t.Fatalf("tshark says %q", line)
+				t.Fatalf("tshark says %q", f)
 			}
 			n[i] = int(v)
 		}
@@ -348,11 +339,7 @@ func TestLadderOfCurl(t *testing.T) {
 	if err := tcpdump.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(waitTimeout); !strings.Contains(said.String(), "listening on"); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("tcpdump does not listen: %s", said)
-		}
-	}
+	testenv.Await(t, "tcpdump to listen", func() bool { return strings.Contains(said.String(), "listening on") })
 	if got := l.sh(t, "curl -s "+cats+"/"); got != "Hello kitty!" {
 		t.Fatalf("curl got %q", got)
 	}
@@ -361,9 +348,7 @@ func TestLadderOfCurl(t *testing.T) {
 	p.settle()
 	p.keep("ladder", true)
 	got := p.ladderSegments()
-	for end := time.Now().Add(waitTimeout / 3); records(t, dump) < len(got) && time.Now().Before(end); {
-		time.Sleep(20 * time.Millisecond) // tcpdump is late on a busy machine; if it never comes, the difference tells
-	}
+	testenv.Await(t, "tcpdump to write all packets of the ladder", func() bool { return records(t, dump) >= len(got) })
 	tcpdump.Process.Signal(os.Interrupt)
 	tcpdump.Wait()
 
@@ -570,12 +555,10 @@ func TestRecording(t *testing.T) {
 		view.Wait()
 	})
 	var url string
-	for end := time.Now().Add(waitTimeout); url == ""; time.Sleep(20 * time.Millisecond) {
+	testenv.Await(t, "the address of catflap view", func() bool {
 		url = regexp.MustCompile(`http://127\.0\.0\.1:\d+/`).FindString(said.String())
-		if time.Now().After(end) {
-			t.Fatalf("catflap view says no address: %s", said)
-		}
-	}
+		return url != ""
+	})
 	r := openIn(t, l.browser, desktop, url)
 	r.until("the recording", `document.getElementById('mode').textContent === 'view'`)
 	r.keep("first", false)

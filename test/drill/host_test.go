@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/catflap/catflap/internal/testenv"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/test/drill"
 )
@@ -133,9 +134,7 @@ func TestHostActiveOpen(t *testing.T) {
 		done <- err
 	}()
 	// The dial runs beside this test, so its SYN is waited for in real time.
-	for deadline := time.Now().Add(time.Minute); !h.Sent() && time.Now().Before(deadline); {
-		time.Sleep(time.Millisecond)
-	}
+	testenv.Await(t, "the dial's SYN", h.Sent)
 	h.Expect("a dial sends a SYN", "S 0:0(0) <...>")
 	h.Send("R. 0:0(0) ack 1")
 	if err := <-done; err == nil || !strings.Contains(err.Error(), "refused") {

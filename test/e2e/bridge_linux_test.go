@@ -31,7 +31,7 @@ func newNeighbourhood(t testing.TB) *neighbourhood {
 	n := &neighbourhood{t: t, dir: sharedDir(t)}
 	hold := func(script string) *process {
 		p := start(t, command{args: []string{"unshare", "--net", "--", "sh", "-ec", script + "; echo ready; exec sleep 1000"}, limit: patience})
-		waitFor(t, "a namespace", func() bool { return p.stdout.String() == "ready\n" })
+		testenv.Await(t, "a namespace", func() bool { return p.stdout.String() == "ready\n" })
 		return p
 	}
 	n.caller = hold("ip link set lo up; echo 0 2147483647 >/proc/sys/net/ipv4/ping_group_range")
@@ -94,15 +94,16 @@ func (n *neighbourhood) web(p *process) {
 	n.t.Helper()
 	args, _ := n.config("outside", "listen 80; listen [::]:80;")
 	start(n.t, command{args: enter(p, strings.Fields(args)...)})
-	waitFor(n.t, "the web server", func() bool { return n.at(p, "curl -s http://127.0.0.1/").status == 0 })
+	testenv.Await(n.t, "the web server", func() bool { return n.at(p, "curl -s http://127.0.0.1/").status == 0 })
 }
 
 // TestEgress: a command reaches the hosts that it may reach, and is told of the others as a kernel tells.
 func TestEgress(t *testing.T) {
+	t.Parallel()
 	n := newNeighbourhood(t)
 	own, _ := n.config("own", "listen "+callerAddr+":82;")
 	start(t, command{args: enter(n.caller, strings.Fields(own)...)})
-	waitFor(t, "the web server", func() bool { return n.at(n.caller, "curl -s http://"+callerAddr+":82/").status == 0 })
+	testenv.Await(t, "the web server", func() bool { return n.at(n.caller, "curl -s http://"+callerAddr+":82/").status == 0 })
 	// curl's exit statuses: 7, no connection; 28, it took too long.
 	for _, tt := range []struct {
 		name, flags, script, stdout string
@@ -152,7 +153,7 @@ exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --boundi
 	t.Run("half-close", func(t *testing.T) {
 		// Each side says all it has, ends, and still hears the other.
 		l := start(t, command{args: enter(n.outside, "sh", "-c", "echo from outside | nc -N -l -p 9000")})
-		waitFor(t, "nc", func() bool { return n.at(n.outside, "ss -tlnH sport = :9000").stdout != "" })
+		testenv.Await(t, "nc", func() bool { return n.at(n.outside, "ss -tlnH sport = :9000").stdout != "" })
 		r := n.run("--egress all", "echo from inside | nc -N "+outsideAddr+" 9000").want(t, 0)
 		if r.stdout != "from outside\n" || l.wait().stdout != "from inside\n" {
 			t.Errorf("inside %q, outside %q", r.stdout, l.stdout.String())
@@ -165,7 +166,7 @@ exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --boundi
 		}
 		file := n.dir + "/outside/files/f"
 		l := start(t, command{args: enter(n.outside, "sh", "-c", "nc -N -l -p 9001 </dev/null | sha256sum")})
-		waitFor(t, "nc", func() bool { return n.at(n.outside, "ss -tlnH sport = :9001").stdout != "" })
+		testenv.Await(t, "nc", func() bool { return n.at(n.outside, "ss -tlnH sport = :9001").stdout != "" })
 		r := run(t, enter(n.caller, fast(t), "run", "--egress", "all", "--", "sh", "-c",
 			"curl -sS http://"+outsideAddr+"/files/f | sha256sum; nc -N "+outsideAddr+" 9001 <"+file)...).want(t, 0)
 		want := n.at(n.outside, "sha256sum <"+file).stdout
@@ -177,6 +178,7 @@ exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --boundi
 
 // TestPublish: a port of the host leads to a server inside, which sees who its client is.
 func TestPublish(t *testing.T) {
+	t.Parallel()
 	n := newNeighbourhood(t)
 	publish := func(t *testing.T, listen string, flags ...string) (*process, string) {
 		args, log := n.config("inside", listen)
@@ -185,7 +187,7 @@ func TestPublish(t *testing.T) {
 	}
 	answers := func(p *process, url string) string {
 		out := ""
-		waitFor(t, url, func() bool { r := n.at(p, "curl -s "+url); out = r.stdout; return r.status == 0 })
+		testenv.Await(t, url, func() bool { r := n.at(p, "curl -s "+url); out = r.stdout; return r.status == 0 })
 		return out
 	}
 	for _, flag := range []string{"18080:8080", callerAddr + ":18080:8080", "auto"} {
@@ -218,14 +220,14 @@ func TestPublish(t *testing.T) {
 	}
 	t.Run("loopback alone", func(t *testing.T) {
 		p, _ := publish(t, "listen 127.0.0.1:8080;", "-t", "18080:8080")
-		waitFor(t, "the remedy", func() bool {
+		testenv.Await(t, "the remedy", func() bool {
 			n.at(n.caller, "curl -s http://127.0.0.1:18080/")
 			return strings.Contains(p.stderr.String(), "127.0.0.1:8080 alone") && strings.Contains(p.stderr.String(), "have it listen at 0.0.0.0")
 		})
 	})
 	t.Run("udp", func(t *testing.T) {
 		p := start(t, command{args: enter(n.caller, catflap(t), "run", "-t", "15353:5353/udp", "--", "sh", "-c", "nc -u -l -p 5353 -v -n")})
-		waitFor(t, "the datagram", func() bool {
+		testenv.Await(t, "the datagram", func() bool {
 			n.at(n.outside, "echo a datagram | nc -u -w 0 "+callerAddr+" 15353")
 			return strings.Contains(p.stdout.String(), "a datagram\n")
 		})
@@ -235,7 +237,7 @@ func TestPublish(t *testing.T) {
 	})
 	t.Run("taken", func(t *testing.T) {
 		start(t, command{args: enter(n.caller, "nc", "-l", "-p", "18081")})
-		waitFor(t, "nc", func() bool { return n.at(n.caller, "ss -tlnH sport = :18081").stdout != "" })
+		testenv.Await(t, "nc", func() bool { return n.at(n.caller, "ss -tlnH sport = :18081").stdout != "" })
 		r := run(t, enter(n.caller, catflap(t), "run", "-t", "18081:80", "--", "true")...).want(t, 1)
 		wantError(t, r.stderr, "18081:80", "in use", "HOSTPORT")
 	})
@@ -243,10 +245,11 @@ func TestPublish(t *testing.T) {
 
 // TestForward: a service of the host is on an address of the stack, from the start or later.
 func TestForward(t *testing.T) {
+	t.Parallel()
 	n := newNeighbourhood(t)
 	args, _ := n.config("own", "listen 127.0.0.1:8000; listen [::1]:8000;")
 	start(t, command{args: enter(n.caller, strings.Fields(args)...)})
-	waitFor(t, "the web server", func() bool { return n.at(n.caller, "curl -s http://127.0.0.1:8000/").status == 0 })
+	testenv.Await(t, "the web server", func() bool { return n.at(n.caller, "curl -s http://127.0.0.1:8000/").status == 0 })
 	for _, tt := range []struct{ name, flags, script, stdout string }{
 		{"--forward", "--forward 10.9.0.2:5432=127.0.0.1:8000", "curl -sS http://10.9.0.2:5432/", "127.0.0.1\n"},
 		{"--no-cats", "--no-cats --forward 10.9.0.2:80=127.0.0.1:8000", "curl -sS http://10.9.0.2/", "127.0.0.1\n"},

@@ -31,31 +31,13 @@ cat FILE.log
 `)
 }
 
-// fields has tshark read fields of the packets that pass a filter. It must not complain.
-func fields(t *testing.T, file, filter string, names ...string) (rows [][]string) {
-	t.Helper()
-	args := []string{"tshark", "-n", "-r", file, "-Y", filter, "-T", "fields", "-E", "separator=|", "-E", "occurrence=f"}
-	for _, n := range names {
-		args = append(args, "-e", n)
-	}
-	r := run(t, args...).want(t, 0)
-	for line := range strings.Lines(r.stderr) {
-		if !strings.Contains(line, "Running as user") && strings.TrimSpace(line) != "" {
-			t.Errorf("tshark: %s", line)
-		}
-	}
-	for line := range strings.Lines(r.stdout) {
-		rows = append(rows, strings.Split(strings.TrimSuffix(line, "\n"), "|"))
-	}
-	return rows
-}
-
 // roomy has a capture keep all of what fits the MTU: of packets of that size, all that a test's traffic has may wait
 // for the capture, which then misses nothing however late it is.
 const roomy = "-s 1500"
 
 // TestCaptureComments: on a bad link, what the stack says of its packets in comments is what tshark finds out.
 func TestCaptureComments(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "curl", "tshark")
 	file := filepath.Join(t.TempDir(), "c.pcapng")
 	r := inside(t, "auto", capturing(t, `
@@ -69,13 +51,16 @@ curl -sS http://10.9.0.2/`, "--comments "+roomy, file), "--netem", "loss 3% dela
 		t.Errorf("capture says %s", r.stdout)
 	}
 	// One look by tshark serves all: its start takes longer than its work.
-	type frame struct{ number, src, dst, port, len, seq, direction, again, order, malformed, comment string }
-	var frames []frame
-	for _, r := range fields(t, file, "frame", "frame.number", "ip.src", "ip.dst", "tcp.dstport", "tcp.len", "tcp.seq", "frame.packet_flags_direction",
+	type commented struct{ number, src, dst, port, len, seq, direction, again, order, malformed, comment string }
+	var frames []commented
+	for _, r := range testenv.Tshark(t, file, "frame", "frame.number", "ip.src", "ip.dst", "tcp.dstport", "tcp.len", "tcp.seq", "frame.packet_flags_direction",
 		"tcp.analysis.retransmission", "tcp.analysis.out_of_order", "_ws.malformed", "frame.comment") {
-		frames = append(frames, frame{r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], strings.Join(r[10:], "|")})
+		for i := range r[:10] {
+			r[i], _, _ = strings.Cut(r[i], ",") // an ICMP error's own, not those of the packet that it quotes
+		}
+		frames = append(frames, commented{r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10]})
 	}
-	pick := func(want func(f frame) bool) (numbers []string) {
+	pick := func(want func(f commented) bool) (numbers []string) {
 		for _, f := range frames {
 			if want(f) {
 				numbers = append(numbers, f.number)
@@ -83,7 +68,7 @@ curl -sS http://10.9.0.2/`, "--comments "+roomy, file), "--netem", "loss 3% dela
 		}
 		return numbers
 	}
-	if bad := pick(func(f frame) bool { return f.malformed != "" }); len(bad) > 0 {
+	if bad := pick(func(f commented) bool { return f.malformed != "" }); len(bad) > 0 {
 		t.Errorf("malformed packets: %v", bad)
 	}
 	const server = "10.9.0.2"
@@ -106,7 +91,7 @@ curl -sS http://10.9.0.2/`, "--comments "+roomy, file), "--netem", "loss 3% dela
 		{what: "what limits the sender", says: []string{"limited by congestion window"}},
 		{what: "a timer", says: []string{"timer: ", "retransmission set, fires in"}},
 	} {
-		if len(pick(func(f frame) bool {
+		if len(pick(func(f commented) bool {
 			for _, says := range c.says {
 				if !strings.Contains(f.comment, says) {
 					return false
@@ -117,24 +102,24 @@ curl -sS http://10.9.0.2/`, "--comments "+roomy, file), "--netem", "loss 3% dela
 			t.Errorf("no packet tells of %s", c.what)
 		}
 	}
-	if wrong := pick(func(f frame) bool {
+	if wrong := pick(func(f commented) bool {
 		return f.src == server && !strings.HasSuffix(f.direction, "2") || f.dst == server && !strings.HasSuffix(f.direction, "1")
 	}); len(wrong) > 0 {
 		t.Errorf("packets with a wrong direction: %v", wrong)
 	}
 
 	// The stack knows what it sends again, and why; tshark finds out that it does.
-	data := func(f frame) bool { return f.src == server && f.len != "" && f.len != "0" }
-	ours := func(f frame) bool { return data(f) && strings.Contains(f.comment, "retransmission: ") }
-	theirs := func(f frame) bool { return f.again != "" || f.order != "" }
+	data := func(f commented) bool { return f.src == server && f.len != "" && f.len != "0" }
+	ours := func(f commented) bool { return data(f) && strings.Contains(f.comment, "retransmission: ") }
+	theirs := func(f commented) bool { return f.again != "" || f.order != "" }
 	again := pick(ours)
 	if len(again) < 5 {
 		t.Errorf("the stack sent %d packets again, with 3%% of 1000 lost", len(again))
 	}
-	if odd := pick(func(f frame) bool { return ours(f) && !theirs(f) }); len(odd) > 0 {
+	if odd := pick(func(f commented) bool { return ours(f) && !theirs(f) }); len(odd) > 0 {
 		t.Errorf("sent again according to the stack, but not to tshark: %v", odd)
 	}
-	if odd := pick(func(f frame) bool { return data(f) && theirs(f) && !ours(f) }); len(odd) > 0 {
+	if odd := pick(func(f commented) bool { return data(f) && theirs(f) && !ours(f) }); len(odd) > 0 {
 		t.Errorf("sent again according to tshark, but not to the stack: %v", odd)
 	}
 	var causes []string
@@ -150,6 +135,7 @@ curl -sS http://10.9.0.2/`, "--comments "+roomy, file), "--netem", "loss 3% dela
 // longer than the MTU. Of whole super-packets a thousand events may wait for a capture. The traffic goes on when both
 // captures have what there was before, and then neither misses anything, however late it is.
 func TestCaptureSegments(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "curl", "tshark", "ping")
 	for _, url := range []string{url4, url6} {
 		dir := t.TempDir()
@@ -171,18 +157,32 @@ ping -q -c 2 -i 0.1 -s 1000 HOST`
 		if n := strings.Count(r.stdout, " 0 events missed"); n != 2 {
 			t.Errorf("the captures missed packets: %s", r.stdout)
 		}
-		for _, c := range inspect(t, cut) {
+		pieces, supers := read(t, cut), read(t, whole)
+		for _, c := range inspect(t, pieces) {
 			t.Error(c)
 		}
-		if long := fields(t, cut, "frame.len > 1500", "frame.number", "frame.len"); len(long) > 0 {
-			t.Errorf("%d packets are longer than the MTU, such as %v", len(long), long[0])
-		}
-		for _, dst := range []string{"tcp.dstport == 80", "tcp.srcport == 80"} {
-			if len(fields(t, whole, dst+" && frame.len > 1500", "frame.number")) == 0 {
-				t.Errorf("%s: there were no super-packets to cut", dst)
+		var long, full [2]int // from the server, and to it
+		for way, ours := range []func(f frame) bool{func(f frame) bool { return f.sport == "80" }, func(f frame) bool { return f.dport == "80" }} {
+			for _, f := range supers {
+				if ours(f) && f.len > 1500 {
+					long[way]++
+				}
 			}
-			if n := len(fields(t, cut, dst+" && tcp.len > 1000", "frame.number")); n < 500 {
-				t.Errorf("%s: %d full segments, of 1.5 MB", dst, n)
+			for _, f := range pieces {
+				if ours(f) && f.tcpLen > 1000 {
+					full[way]++
+				}
+			}
+			if long[way] == 0 {
+				t.Errorf("there were no super-packets to cut: %v", long)
+			}
+			if full[way] < 500 {
+				t.Errorf("%v full segments, of 1.5 MB each way", full)
+			}
+		}
+		for _, f := range pieces {
+			if f.len > 1500 {
+				t.Errorf("frame %s has %d bytes, more than the MTU", f.number, f.len)
 			}
 		}
 	}
@@ -190,6 +190,7 @@ ping -q -c 2 -i 0.1 -s 1000 HOST`
 
 // TestCaptureLive: tshark reads a capture from a pipe while it is written, as Wireshark does with -k -i -.
 func TestCaptureLive(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "ping", "tshark")
 	r := inside(t, "auto", "cd "+t.TempDir()+`
 mkfifo pipe

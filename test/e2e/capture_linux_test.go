@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -44,36 +46,61 @@ func trafficTo(url string) string {
 	return strings.NewReplacer("URL", "'"+url+"'", "HOST", host).Replace(traffic)
 }
 
-// inspect has tshark read a capture with all checksums validated, and returns what it holds against it: malformed
-// packets, bad checksums, and expert information of severity error, which is for what must not happen.
-func inspect(t testing.TB, file string) []string {
+// frame is a packet as tshark reads it.
+type frame struct {
+	number, src, dst, sport, dport, info string
+	len, tcpLen                          int
+	bad                                  string // malformed, a bad checksum, expert information of severity error, which is for what must not happen
+	summed                               bool   // tshark has looked at its TCP checksum
+}
+
+// read has tshark read a capture with all checksums validated.
+func read(t testing.TB, file string) (frames []frame) {
 	t.Helper()
-	tshark := func(filter string, fields ...string) []string {
-		args := []string{"tshark", "-n", "-r", file, "-Y", filter, "-T", "fields", "-E", "separator=|", "-e", "frame.number"}
-		for _, f := range fields {
-			args = append(args, "-e", f)
+	sums := []string{"ip.checksum.status", "tcp.checksum.status", "udp.checksum.status", "icmp.checksum.status", "icmpv6.checksum.status"}
+	const bad, good, grave = "0", "1", 0x800000
+	for _, f := range testenv.Tshark(t, file, "frame", append([]string{"frame.number", "_ws.col.Source", "_ws.col.Destination", "tcp.srcport", "tcp.dstport",
+		"_ws.col.Info", "frame.len", "tcp.len", "_ws.malformed", "_ws.expert.severity", "_ws.expert.message"}, sums...)...) {
+		number := func(i int) int { n, _ := strconv.Atoi(f[i]); return n }
+		r := frame{number: f[0], src: f[1], dst: f[2], sport: f[3], dport: f[4], info: f[5], len: number(6), tcpLen: number(7), summed: f[12] == bad || f[12] == good}
+		wrong := f[8] != ""
+		for _, severity := range strings.Split(f[9], ",") {
+			n, _ := strconv.Atoi(severity)
+			wrong = wrong || n >= grave
 		}
-		for _, o := range []string{"ip.check_checksum:TRUE", "tcp.check_checksum:TRUE", "udp.check_checksum:TRUE"} {
-			args = append(args, "-o", o)
+		for i, field := range sums {
+			if slices.Contains(strings.Split(f[11+i], ","), bad) {
+				wrong, f[10] = true, f[10]+" ("+field+": bad)"
+			}
 		}
-		return strings.Split(strings.TrimSuffix(run(t, args...).want(t, 0).stdout, "\n"), "\n")
+		if wrong {
+			r.bad = strings.Join([]string{f[8], f[10]}, " ")
+		}
+		frames = append(frames, r)
 	}
-	// tshark counts a checksum as good or bad; a packet whose checksums it did not look at proves nothing.
-	if seen := tshark("tcp.checksum.status == 1 || tcp.checksum.status == 0"); len(seen) < 100 {
-		t.Errorf("tshark has looked at the TCP checksums of %d packets only", len(seen))
-	}
+	return frames
+}
+
+// inspect returns what tshark holds against the packets of a capture.
+func inspect(t testing.TB, frames []frame) (complaints []string) {
+	t.Helper()
 	// Linux writes a checksum of 0 as 0xffff, which is the same number in ones' complement (CSUM_MANGLED_0).
 	const minusZero = "Checksum 0xffff instead of 0x0000"
 	// On a busy machine a segment may be late and be sent again; that its bytes differ would be another error of tshark's.
-	again := func(line string) bool {
-		return strings.Contains(line, "New fragment overlaps old data (retransmission?)") && !strings.Contains(line, "Bad checksum") && !strings.Contains(line, "Malformed")
+	again := func(why string) bool {
+		return strings.Contains(why, "New fragment overlaps old data (retransmission?)") && !strings.Contains(why, "Bad checksum") && !strings.Contains(why, "Malformed")
 	}
-	var complaints []string
-	for _, line := range tshark(`_ws.malformed || ip.checksum.status == "Bad" || tcp.checksum.status == "Bad" || udp.checksum.status == "Bad" || icmp.checksum.status == "Bad" || icmpv6.checksum.status == "Bad" || _ws.expert.severity == "Error"`,
-		"_ws.col.Source", "_ws.col.Info", "_ws.expert.message") {
-		if line != "" && !strings.Contains(line, minusZero) && !again(line) {
-			complaints = append(complaints, "frame "+line)
+	summed := 0
+	for _, f := range frames {
+		if f.summed {
+			summed++
 		}
+		if f.bad != "" && !strings.Contains(f.bad, minusZero) && !again(f.bad) {
+			complaints = append(complaints, fmt.Sprintf("frame %s: from %s: %s: %s", f.number, f.src, f.info, f.bad))
+		}
+	}
+	if summed < 100 { // a packet whose checksums nobody looked at proves nothing
+		t.Errorf("tshark has looked at the TCP checksums of %d packets only", summed)
 	}
 	return complaints
 }
@@ -86,6 +113,7 @@ func inspect(t testing.TB, file string) []string {
 // and a cable without any offload, and there every packet, cut to segments by Linux as our virtio-net header asks, has to
 // be complete. What crosses the TUN device itself is checked too, with a checksum that is whole or rightly begun.
 func TestCapture(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "curl", "tcpdump", "tshark", "ping", "nc", "ip", "ethtool", "unshare", "nsenter")
 	for _, url := range []string{url4, url6} {
 		t.Run("water/"+url, func(t *testing.T) {
@@ -93,7 +121,7 @@ func TestCapture(t *testing.T) {
 			if r := inside(t, "water", captured(trafficTo(url), "", "cat0", file)); r.stderr != "" {
 				t.Errorf("the script complains: %s", r.stderr)
 			}
-			for _, c := range inspect(t, file) {
+			for _, c := range inspect(t, read(t, file)) {
 				t.Error(c)
 			}
 			wantTraffic(t, file)
@@ -128,12 +156,12 @@ $there ip -6 route add default via fd00:9:1::1
 			if r.stderr != "" {
 				t.Errorf("the script complains: %s", r.stderr)
 			}
-			for _, c := range inspect(t, far) {
+			for _, c := range inspect(t, read(t, far)) {
 				t.Errorf("behind the router: %s", c)
 			}
 			wantTraffic(t, far)
 			offloaded := regexp.MustCompile(`Bad checksum`)
-			for _, c := range inspect(t, near) {
+			for _, c := range inspect(t, read(t, near)) {
 				if !offloaded.MatchString(c) {
 					t.Errorf("on the device: %s", c)
 				}
@@ -237,6 +265,7 @@ func pseudoHeaderSum(p packet.Packet) uint16 {
 
 // TestInspect shows that inspect finds fault where there is some.
 func TestInspect(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, "tshark")
 	tcp := func(change func([]byte)) []byte {
 		ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolTCP, SrcIP: []byte{10, 9, 0, 1}, DstIP: []byte{10, 9, 0, 2}}
@@ -249,38 +278,40 @@ func TestInspect(t *testing.T) {
 		change(b.Bytes())
 		return b.Bytes()
 	}
-	for _, tt := range []struct {
+	tests := []struct {
 		name   string
 		change func([]byte)
-		want   string // in the complaint; "" for none
+		want   string // in the complaint
 	}{
-		{"nothing wrong", func([]byte) {}, ""},
 		{"TCP checksum", func(b []byte) { b[36]++ }, "Bad checksum"},
 		{"IP checksum", func(b []byte) { b[10]++ }, "Bad checksum"},
 		{"TCP header longer than the packet", func(b []byte) { b[32] = 0xf0 }, "Malformed"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			file := filepath.Join(t.TempDir(), "pcap")
-			f, err := os.Create(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer f.Close()
-			w := pcapgo.NewWriter(f)
-			w.WriteFileHeader(65535, layers.LinkTypeRaw)
-			for i := range 101 {
-				b := tcp(func([]byte) {})
-				if i == 50 {
-					b = tcp(tt.change)
-				}
-				if err := w.WritePacket(gopacket.CaptureInfo{CaptureLength: len(b), Length: len(b)}, b); err != nil {
-					t.Fatal(err)
-				}
-			}
-			got := fmt.Sprint(inspect(t, file))
-			if (tt.want == "") != (got == "[]") || !strings.Contains(got, tt.want) {
-				t.Errorf("complaints %s, want %q", got, tt.want)
-			}
-		})
+	}
+	file := filepath.Join(t.TempDir(), "pcap")
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	w := pcapgo.NewWriter(f)
+	w.WriteFileHeader(65535, layers.LinkTypeRaw)
+	for i := range 103 { // all but the first few are well
+		change := func([]byte) {}
+		if i < len(tests) {
+			change = tests[i].change
+		}
+		b := tcp(change)
+		if err := w.WritePacket(gopacket.CaptureInfo{CaptureLength: len(b), Length: len(b)}, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := inspect(t, read(t, file))
+	if len(got) != len(tests) {
+		t.Fatalf("complaints %q, want %d", got, len(tests))
+	}
+	for i, tt := range tests {
+		if !strings.Contains(got[i], tt.want) {
+			t.Errorf("%s: complaint %q, want %q", tt.name, got[i], tt.want)
+		}
 	}
 }

@@ -32,6 +32,7 @@ func wantError(t testing.TB, stderr string, words ...string) {
 // TestErrors: an error names what was given, why it is wrong, and what to do; 2 is the status of a command line that
 // makes no sense, 1 that of a failure.
 func TestErrors(t *testing.T) {
+	t.Parallel()
 	bin := catflap(t)
 	taken := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(taken, nil, 0o644); err != nil {
@@ -102,6 +103,7 @@ func TestErrors(t *testing.T) {
 
 // TestHelp: each command explains itself on stdout.
 func TestHelp(t *testing.T) {
+	t.Parallel()
 	bin := catflap(t)
 	commands := []string{"run", "serve", "get", "doctor", "version", "completion"}
 	r := run(t, bin, "help").want(t, 0)
@@ -125,6 +127,7 @@ func TestHelp(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
+	t.Parallel()
 	bin := catflap(t)
 	r := run(t, bin, "version").want(t, 0)
 	if !strings.HasPrefix(r.stdout, "catflap ") || !strings.Contains(r.stdout, " gvisor v0.0.0-") || strings.Count(r.stdout, "\n") != 1 {

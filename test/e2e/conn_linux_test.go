@@ -17,10 +17,12 @@ import (
 
 // TestConnOverTun: the same with Linux's own sockets at one end and a TUN device between.
 func TestConnOverTun(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun)
 	for _, driver := range []tun.Driver{tun.Offload, tun.Water} {
 		for _, address := range []string{"10.9.0.2:0", "[fd00:9::2]:0"} {
 			t.Run(fmt.Sprint(driver, "/", address), func(t *testing.T) {
+				t.Parallel()
 				ns, err := netns.Start(context.Background(), netns.Config{
 					Device: tun.Config{Driver: driver}, HostAddrs: instance.DefaultHostAddrs,
 				})

@@ -54,8 +54,10 @@ func testConns(t *testing.T, l net.Listener, dial dialer) {
 
 // TestConnOverPipe: connections of two userspace stacks joined in memory are net.Conns in every respect.
 func TestConnOverPipe(t *testing.T) {
+	t.Parallel()
 	for _, address := range []string{"10.9.0.2:0", "[fd00:9::2]:0"} {
 		t.Run(address, func(t *testing.T) {
+			t.Parallel()
 			p, err := instance.StartPair(instance.Config{}, instance.DefaultHostAddrs, 1500)
 			if err != nil {
 				t.Fatal(err)

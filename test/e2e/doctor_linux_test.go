@@ -39,6 +39,7 @@ func findings(t testing.TB, r result) map[string]finding {
 }
 
 func TestDoctor(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "curl")
 	bin := catflap(t)
 	fs := findings(t, run(t, bin, "doctor", "--json").want(t, 0))
@@ -103,6 +104,7 @@ func terminal(t *testing.T, env []string, args ...string) string {
 
 // TestColour: colours are for terminals that want them.
 func TestColour(t *testing.T) {
+	t.Parallel()
 	bin := catflap(t)
 	args := []string{bin, "get", "--trace", "http://10.9.0.2/"}
 	for _, tt := range []struct {

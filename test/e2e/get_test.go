@@ -11,6 +11,7 @@ import (
 
 // TestGet: the embedded default, one process and no privilege.
 func TestGet(t *testing.T) {
+	t.Parallel()
 	bin := catflap(t)
 	for _, url := range []string{"http://10.9.0.2/", "http://[fd00:9::2]/", "http://10.9.0.2:80"} {
 		if r := run(t, bin, "get", url).want(t, 0); r.stdout != "Hello kitty!" || r.stderr != "" {

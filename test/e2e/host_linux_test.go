@@ -17,7 +17,10 @@ const (
 func everyWay(t *testing.T, f func(t *testing.T, driver, url string)) {
 	for _, driver := range []string{"offload", "water"} {
 		for _, ip := range []struct{ version, url string }{{"IPv4", url4}, {"IPv6", url6}} {
-			t.Run(driver+"/"+ip.version, func(t *testing.T) { f(t, driver, ip.url) })
+			t.Run(driver+"/"+ip.version, func(t *testing.T) {
+				t.Parallel()
+				f(t, driver, ip.url)
+			})
 		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 	"gvisor.dev/gvisor/pkg/refs"
 
+	"github.com/catflap/catflap/internal/testenv"
 	"github.com/catflap/catflap/tun/netns"
 )
 
@@ -28,6 +29,7 @@ var buildDir string
 
 func TestMain(m *testing.M) {
 	netns.Init()
+	runShortClient()
 	refs.SetLeakMode(refs.LeaksPanic)
 	var err error
 	if buildDir, err = os.MkdirTemp("", "catflap-e2e-"); err == nil {
@@ -78,9 +80,8 @@ func binary(t testing.TB, i int) string {
 func fast(t testing.TB) string    { t.Helper(); return binary(t, 0) }
 func catflap(t testing.TB) string { t.Helper(); return binary(t, 1) }
 
-// patience is how long anything may take that takes no time to speak of, on a machine that is busy: only what hangs
-// takes longer. A bound on time that a test is about is a lower one, which a busy machine cannot break.
-const patience = 2 * time.Minute
+// patience is how long a program may run that takes no time to speak of: only what hangs takes longer.
+const patience = testenv.Patience
 
 // command is a program to run.
 type command struct {
@@ -208,7 +209,7 @@ func (p *process) wait() result {
 func (p *process) await(pattern string) {
 	p.t.Helper()
 	re := regexp.MustCompile(pattern)
-	waitFor(p.t, "output of "+p.args[0]+" that matches "+pattern, func() bool {
+	testenv.Await(p.t, "output of "+p.args[0]+" that matches "+pattern, func() bool {
 		select {
 		case <-p.exited:
 			if !re.MatchString(p.stderr.String()) {
@@ -218,16 +219,6 @@ func (p *process) await(pattern string) {
 		}
 		return re.MatchString(p.stderr.String())
 	})
-}
-
-// waitFor waits until something is so.
-func waitFor(t testing.TB, what string, so func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !so(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited %v for %s", patience, what)
-		}
-	}
 }
 
 // run runs a program to its end.

@@ -15,6 +15,7 @@ import (
 // impairs in the same words, and holds both against what the words mean. Most kernels of virtual machines have no netem;
 // then catflap is held against the words alone, and the log says so.
 func TestNetemAsKernel(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "ping", "tc", "ip", "unshare")
 	const pings = 500
 	const ping = "ping -n -c 500 -i 0.002 -W 0.5 "

@@ -17,6 +17,7 @@ func netemScript(script string) string {
 
 // TestNetemServe: serve --netem impairs the packets of other programs, tells what it did, and ends in order.
 func TestNetemServe(t *testing.T) {
+	t.Parallel()
 	s := serve(t, catflap(t), "--netem", "out delay 50ms seed 1", "--netem", "drop tcp syn 1", "--netem", "drop tcp data 2 from server")
 	r := s.sh("curl -s -o /dev/null -w '%{http_code} %{size_download} %{time_connect}' http://10.9.0.2/bytes/100000").want(t, 0)
 	// The lost SYN is sent again after a second (RFC 6298 section 2), and its answer takes 50 ms.
@@ -37,6 +38,7 @@ func TestNetemServe(t *testing.T) {
 // TestNetemSeeds: equal seeds do equal things to equal traffic, and netem show tells of it in equal words; another
 // seed does something else.
 func TestNetemSeeds(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "ping", "curl")
 	bin := catflap(t)
 	numbers := regexp.MustCompile(`icmp_seq=\d+`)
@@ -70,6 +72,7 @@ catflap netem show | grep -o 'lost [0-9]*.*'`)).want(t, 0)
 
 // TestNetemAnswers: senders in the midst of a transfer are answered with RST, or with "too big", and act on it.
 func TestNetemAnswers(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "curl", "ping")
 	const (
 		download = "curl -sS -g -m 100 -o /dev/null -w '%{size_download}' URL/bytes/300000"
@@ -109,6 +112,7 @@ func TestNetemAnswers(t *testing.T) {
 
 // TestNetemTransfer: the bytes that come through a network that loses one packet in twenty each way are the bytes sent.
 func TestNetemTransfer(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "curl")
 	const sum = "curl -s http://10.9.0.2/bytes/1048576 | sha256sum"
 	clean := run(t, catflap(t), "run", "--", "sh", "-c", sum).want(t, 0).stdout

@@ -18,6 +18,7 @@ func unprivileged(t testing.TB, args ...string) []string {
 
 // TestAsUser: CMD is who calls, and what refuses root starts.
 func TestAsUser(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "psql")
 	initdb, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if len(initdb) == 0 {
@@ -64,6 +65,7 @@ rm -r "$D" "$2/log"`
 // TestNames: what dig and getent get of own names, and of those that a dnsmasq knows which is the host's resolver.
 // The host's /etc stays as it is.
 func TestNames(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "unshare", "dnsmasq", "dig", "getent", "ip")
 	bin := catflap(t)
 	dir := sharedDir(t)
@@ -112,6 +114,7 @@ hosts: files dns
 
 // TestFaultByName: a rule loses what goes to the name, and nothing else.
 func TestFaultByName(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "curl")
 	bin := catflap(t)
 	const script = `curl -s --connect-timeout 1 http://db/; echo " $?"; curl -s http://web/; echo
@@ -127,6 +130,7 @@ func TestFaultByName(t *testing.T) {
 // TestAttach: a namespace that was there before has a device, impaired, for as long as attach runs, and is then as
 // before.
 func TestAttach(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "unshare", "nsenter", "curl", "ip", "ping", "setpriv")
 	bin := catflap(t)
 	// The namespace has a sleeper in it; attach is told of it by PID and is ended by a signal, then by the sleeper's end.
@@ -136,7 +140,7 @@ until [ "$(readlink /proc/$target/ns/net)" != "$(readlink /proc/self/ns/net)" ];
 
 state() { nsenter $1 -t $target -n sh -c 'ip -o link; ip -o addr; ip route show table all'; cat /proc/$target/mountinfo; readlink /proc/$target/fd/*; }
 before=$(state "$3")
-started() { until grep -q CATFLAP_CONTROL "$4"; do kill -0 $attached || { cat "$4" >&2; exit 1; }; done; }
+started() { until grep -qs CATFLAP_CONTROL "$4"; do kill -0 $attached || { cat "$4" >&2; exit 1; }; done; }
 "$1" attach --netem 'drop icmp every 2' $target 2>"$4" & attached=$!
 started "$@"
 nsenter $3 -t $target -n curl -s http://10.9.0.2/; nsenter $3 -t $target -n curl -sg 'http://[fd00:9::2]/'; echo
@@ -144,6 +148,7 @@ nsenter $3 -t $target -n ping -q -c 4 -i 0.1 -W 1 10.9.0.2 | grep -o '[0-9]* rec
 nsenter $3 -t $target -n ip -o link show lo | grep -o 'state DOWN'
 kill -INT $attached; wait $attached; echo ended $?
 [ "$before" = "$(state "$3")" ] && echo as before
+rm "$4" # or it would be taken for the next one's
 "$1" attach $target 2>"$4" & attached=$!
 started "$@"
 kill $target; wait $attached; echo ended $?

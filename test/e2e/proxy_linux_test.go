@@ -62,7 +62,7 @@ func freePort(t testing.TB) string {
 // awaitPort waits until somebody listens on a port of 127.0.0.1.
 func awaitPort(t testing.TB, p *process, port string) {
 	t.Helper()
-	waitFor(t, p.args[0]+" to listen on port "+port, func() bool {
+	testenv.Await(t, p.args[0]+" to listen on port "+port, func() bool {
 		c, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err == nil {
 			c.Close()
@@ -76,6 +76,7 @@ const badLink = "loss 2% delay 20ms seed 7"
 
 // PostgreSQL behind a bad link, all as an ordinary user.
 func TestProxyPostgreSQL(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, "setpriv", "psql", "initdb", "pgbench")
 	bin := catflap(t)
 	initdb, err := exec.LookPath("initdb")
@@ -99,7 +100,7 @@ func TestProxyPostgreSQL(t *testing.T) {
 	p, at := startProxies(t, bin, "pg=127.0.0.1:0=127.0.0.1:"+port, "--netem", badLink)
 	_, through, _ := net.SplitHostPort(at["pg"])
 	psql := []string{"psql", "-h", "127.0.0.1", "-p", through, "-U", "cat", "-d", "postgres", "-At"}
-	waitFor(t, "the database to start", func() bool { return as(append(psql, "-c", "select 1")...).status == 0 })
+	testenv.Await(t, "the database to start", func() bool { return as(append(psql, "-c", "select 1")...).status == 0 })
 	if r := as(append(psql, "-c", "select sum(n), md5(string_agg(n::text, ',')) from generate_series(1, 20000) n")...).want(t, 0); !strings.HasPrefix(r.stdout, "200010000|") {
 		t.Errorf("psql: %q", r.stdout)
 	}
@@ -129,6 +130,7 @@ func controlOf(p *process, name string) string {
 }
 
 func TestProxyRedis(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, "setpriv", "redis-server", "redis-benchmark")
 	port := freePort(t)
 	db := start(t, command{args: slices.Concat(nobody, []string{"redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--daemonize", "no", "--dir", sharedDir(t)})})
@@ -148,6 +150,7 @@ func TestProxyRedis(t *testing.T) {
 
 // memcached over UDP: its frames are numbered, so that a lost one is asked for again.
 func TestProxyMemcached(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, "setpriv", "memcached")
 	port := freePort(t)
 	db := start(t, command{args: slices.Concat(nobody, []string{"memcached", "-p", port, "-U", port, "-l", "127.0.0.1"})})
@@ -178,6 +181,7 @@ func TestProxyMemcached(t *testing.T) {
 
 // nc -N sends all it reads and then its FIN, and prints what comes until the other's: both ways.
 func TestProxyHalfClose(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, "setpriv", "nc")
 	port := freePort(t)
 	p, at := startProxies(t, catflap(t), "nc=127.0.0.1:0=127.0.0.1:"+port, "--netem", badLink)
@@ -200,6 +204,7 @@ func TestProxyHalfClose(t *testing.T) {
 
 // A large file comes through with its sum, both ways at once.
 func TestProxyFile(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, "setpriv")
 	size := int64(1 << 30)
 	if raceEnabled {
@@ -261,6 +266,7 @@ func fds(t testing.TB, pid int) int {
 
 // A thousand connections at once, of which one side is killed each: its other side is reset, and nothing is left.
 func TestProxyKill(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, "setpriv")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -313,7 +319,7 @@ func TestProxyKill(t *testing.T) {
 			t.Errorf("connection %d: read gives %v, want ECONNRESET", i, err)
 		}
 	}
-	waitFor(t, "the proxy's sockets to close", func() bool { return fds(t, pid) <= before })
+	testenv.Await(t, "the proxy's sockets to close", func() bool { return fds(t, pid) <= before })
 	ss := run(t, bin, "--control", controlOf(p, "kill"), "ss", "-tan").want(t, 0)
 	if strings.Count(ss.stdout, "\n") != 2 { // the header, and the forwarder's listener
 		t.Errorf("left on the stack:\n%.2000s", ss.stdout)
@@ -323,6 +329,7 @@ func TestProxyKill(t *testing.T) {
 
 // What is wrong is named, with what to do about it; the other proxies go on.
 func TestProxyBadInput(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, "setpriv")
 	bin := catflap(t)
 	for args, want := range map[string]string{
@@ -370,6 +377,7 @@ func TestProxyBadInput(t *testing.T) {
 
 // Toxiproxy's API on the command line: its proxies have a control socket by their name too.
 func TestProxyToxiproxyAPI(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, "setpriv", "curl")
 	bin := catflap(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")

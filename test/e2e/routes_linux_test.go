@@ -13,6 +13,7 @@ import (
 
 // TestRoutes fetches every route of the cat server with a real curl.
 func TestRoutes(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "curl")
 	upload := filepath.Join(t.TempDir(), "upload")
 	if err := os.WriteFile(upload, bytes.Repeat([]byte("meow"), 50_000), 0o644); err != nil {
@@ -106,6 +107,7 @@ func TestRoutes(t *testing.T) {
 
 // TestGreetingIsTwelveBytes is the promise of the first command.
 func TestGreetingIsTwelveBytes(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "curl")
 	everyWay(t, func(t *testing.T, driver, url string) {
 		r := run(t, catflap(t), "run", "--driver", driver, "--", "curl", "-sg", url+"/").want(t, 0)

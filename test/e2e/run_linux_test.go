@@ -14,6 +14,7 @@ import (
 
 // TestRunStatus: run exits with its command's status, as a shell would.
 func TestRunStatus(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun)
 	bin := catflap(t)
 	for _, tt := range []struct {
@@ -46,6 +47,7 @@ func TestRunStatus(t *testing.T) {
 
 // TestRunCommand: the command has its own standard files, environment, directory, and the flags' addresses.
 func TestRunCommand(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "ip", "curl")
 	bin := catflap(t)
 	p := start(t, command{args: []string{bin, "run", "--", "sh", "-c", "cat; echo $MEOW; pwd; echo oops >&2"}, env: []string{"MEOW=purr"}, stdin: strings.NewReader("hello\n")})
@@ -87,6 +89,7 @@ func inUse(t testing.TB, ns string) bool {
 
 // TestNothingRemains: however run or serve ends, no process, no namespace, no device and no file of it remain.
 func TestNothingRemains(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "unshare", "nsenter", "ip")
 	const shout = "readlink /proc/self/ns/net; "
 	for _, tt := range []struct {
@@ -100,7 +103,7 @@ func TestNothingRemains(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := start(t, command{args: []string{catflap(t), "run", "--", "sh", "-c", shout + tt.script}})
-			waitFor(t, "the namespace's name", func() bool { return strings.HasSuffix(p.stdout.String(), "\n") })
+			testenv.Await(t, "the namespace's name", func() bool { return strings.HasSuffix(p.stdout.String(), "\n") })
 			ns := strings.TrimSpace(p.stdout.String())
 			if own, err := os.Readlink("/proc/self/ns/net"); err != nil || own == ns {
 				t.Fatalf("the command ran in this test's own namespace %s (%v)", own, err)
@@ -112,14 +115,14 @@ func TestNothingRemains(t *testing.T) {
 				p.cmd.Process.Signal(tt.signal)
 			}
 			p.wait()
-			waitFor(t, "the namespace's end", func() bool { return !inUse(t, ns) })
+			testenv.Await(t, "the namespace's end", func() bool { return !inUse(t, ns) })
 		})
 	}
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL} {
 		t.Run("serve ended by "+sig.String(), func(t *testing.T) {
 			// A process that stays in the namespace to look at what serve leaves there.
 			holder := start(t, command{args: []string{"unshare", "--net", "--", "sh", "-c", "echo ready; exec sleep 1000"}, limit: patience})
-			waitFor(t, "the namespace", func() bool { return holder.stdout.String() == "ready\n" })
+			testenv.Await(t, "the namespace", func() bool { return holder.stdout.String() == "ready\n" })
 			enter := []string{"nsenter", "--net=/proc/" + strconv.Itoa(holder.cmd.Process.Pid) + "/ns/net", "--"}
 			look := func() string {
 				return run(t, append(enter, "sh", "-c", "ip -o link; ip -o addr; ip route show table all; ip -6 route show table all; ip rule")...).want(t, 0).stdout
@@ -132,13 +135,14 @@ func TestNothingRemains(t *testing.T) {
 			}
 			p.cmd.Process.Signal(sig)
 			p.wait()
-			waitFor(t, "the device's end", func() bool { return look() == before })
+			testenv.Await(t, "the device's end", func() bool { return look() == before })
 		})
 	}
 }
 
 // TestSecondInstance: a device serves one stack.
 func TestSecondInstance(t *testing.T) {
+	t.Parallel()
 	for _, driver := range []string{"offload", "water"} {
 		t.Run(driver, func(t *testing.T) {
 			s := serve(t, catflap(t), "--driver", driver)
@@ -174,6 +178,7 @@ exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --boundi
 
 // TestUnprivileged: a user without any privilege needs access to the device file and user namespaces, and nothing else.
 func TestUnprivileged(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, "curl")
 	bin := catflap(t)
 	everyWay(t, func(t *testing.T, driver, url string) {

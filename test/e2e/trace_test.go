@@ -98,6 +98,7 @@ func stamps(t *testing.T, text string) {
 }
 
 func TestGetTrace(t *testing.T) {
+	t.Parallel()
 	bin := catflap(t)
 	for url, server := range map[string]string{"http://10.9.0.2/": "10.9.0.2", "http://[fd00:9::2]/": "fd00:9::2"} {
 		t.Run(server, func(t *testing.T) {
@@ -115,6 +116,7 @@ func TestGetTrace(t *testing.T) {
 }
 
 func TestRunTrace(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "curl")
 	bin := catflap(t)
 	for url, server := range map[string]string{"http://10.9.0.2/": "10.9.0.2", "http://[fd00:9::2]/": "fd00:9::2"} {

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 	"gvisor.dev/gvisor/pkg/refs"
 
+	"github.com/catflap/catflap/internal/testenv"
 	"github.com/catflap/catflap/stack"
 	pcapng "github.com/catflap/catflap/tun/capture"
 	"github.com/catflap/catflap/tun/netns"
@@ -492,9 +493,7 @@ func TestCloseUnderLoad(t *testing.T) {
 			if o.Clock != nil {
 				o.Clock.Advance(100 * time.Millisecond)
 			} else {
-				for end := time.Now().Add(time.Minute); link.Stats().In.Packets == 0 && time.Now().Before(end); {
-					time.Sleep(time.Millisecond)
-				}
+				testenv.Await(t, "load", func() bool { return link.Stats().In.Packets > 0 })
 			}
 			if link.Stats().In.Packets == 0 {
 				t.Error("there was no load")

@@ -5,15 +5,14 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 
 	"github.com/catflap/catflap/internal/packet"
+	"github.com/catflap/catflap/internal/testenv"
 )
 
 // tcpPacket builds a TCP packet with gopacket: the bytes come from another implementation than the code under test.
@@ -67,39 +66,12 @@ func readAll(t testing.TB, r io.Reader) (packets []Packet, c *Reader) {
 	}
 }
 
-// tshark reads a capture, and returns the fields of the packets that pass the filter. It must not complain.
-func tshark(t testing.TB, capture []byte, filter string, fields ...string) (lines []string) {
+// tshark reads a capture, and returns the fields of the packets that pass the filter.
+func tshark(t testing.TB, capture []byte, filter string, fields ...string) [][]string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "c.pcapng")
 	if err := os.WriteFile(file, capture, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"-n", "-r", file, "-Y", filter, "-T", "fields", "-E", "separator=|",
-		"-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE"}
-	for _, f := range fields {
-		args = append(args, "-e", f)
-	}
-	cmd := exec.Command("tshark", args...)
-	cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "XDG_CONFIG_HOME="+t.TempDir())
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil || complaint(stderr.String()) != "" {
-		t.Fatalf("tshark: %v: %s", err, stderr.String())
-	}
-	if len(out) == 0 {
-		return nil
-	}
-	return strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
-}
-
-// complaint is what tshark says but for its warning against running as root.
-func complaint(stderr string) string {
-	var lines []string
-	for line := range strings.Lines(stderr) {
-		if line = strings.TrimSpace(line); line != "" && !strings.Contains(line, "Running as user") {
-			lines = append(lines, line)
-		}
-	}
-	return strings.Join(lines, "\n")
+	return testenv.Tshark(t, file, filter, fields...)
 }

@@ -149,7 +149,9 @@ func tcpSegment(v6 bool, from Side, port uint16, seq, ackno uint32, flags uint8,
 		})
 		header.IPv4(b).SetChecksum(^header.IPv4(b).CalculateChecksum())
 	}
-	(&pattern{}).Read(b[l4+header.TCPMinimumSize:])
+	for i := range b[l4+header.TCPMinimumSize:] {
+		b[l4+header.TCPMinimumSize+i] = byte(i * 151) // of one byte none is like its neighbours
+	}
 	if flags&uint8(ack) == 0 {
 		ackno = 0
 	}

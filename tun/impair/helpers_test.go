@@ -27,18 +27,6 @@ func serverAddr(v6 bool) tcpip.Address {
 	return tcpip.AddrFrom4([4]byte{10, 9, 0, 2})
 }
 
-// pattern reads as bytes that do not repeat for a while.
-type pattern struct{ off uint64 }
-
-func (p *pattern) Read(b []byte) (int, error) {
-	for i := range b {
-		x := (p.off + uint64(i)) * 0x9e3779b97f4a7c15
-		b[i] = byte(x >> 56)
-	}
-	p.off += uint64(len(b))
-	return len(b), nil
-}
-
 // wire is a link endpoint without anything behind it: it keeps what is written to it, with the time.
 type wire struct {
 	stack.LinkEndpoint

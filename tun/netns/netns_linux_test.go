@@ -18,25 +18,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/catflap/catflap/internal/testenv"
 	"github.com/catflap/catflap/tun"
 	"golang.org/x/sys/unix"
 )
 
 var hostAddrs = []netip.Prefix{netip.MustParsePrefix("10.9.0.1/24"), netip.MustParsePrefix("fd00:9::1/64")}
 
-// skip skips a test that cannot run here, or fails it where everything is required to run.
-func skip(t testing.TB, why, remedy string) {
-	t.Helper()
-	if os.Getenv("CATFLAP_REQUIRE") == "all" {
-		t.Fatalf("%s, and CATFLAP_REQUIRE=all; remedy: %s", why, remedy)
-	}
-	t.Skipf("%s; remedy: %s", why, remedy)
-}
-
 func needRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		skip(t, "not root", "run the tests as root")
+		testenv.Skip(t, "not root", "run the tests as root")
 	}
 }
 
@@ -46,7 +38,7 @@ func startNS(t testing.TB) *Namespace {
 	defer cancel()
 	ns, err := Start(ctx, Config{HostAddrs: hostAddrs})
 	if errors.Is(err, os.ErrPermission) || errors.Is(err, os.ErrNotExist) {
-		skip(t, err.Error(), tun.Diagnose(err))
+		testenv.Skip(t, err.Error(), tun.Diagnose(err))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -189,13 +181,7 @@ func TestRunConcurrently(t *testing.T) {
 	wg.Wait()
 	// Orphans are not left as zombies.
 	sh(t, ns, "for i in 1 2 3; do (sleep 0.01 &) ; done")
-	deadline := time.Now().Add(time.Minute)
-	for len(members(t, ns)) > 1 {
-		if time.Now().After(deadline) {
-			t.Fatalf("processes %v are still there", members(t, ns))
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	testenv.Await(t, "the orphans to be reaped", func() bool { return len(members(t, ns)) == 1 })
 }
 
 // members are the processes in ns's network namespace, zombies included, as this process sees them.
@@ -274,17 +260,7 @@ func TestRunSignals(t *testing.T) {
 // waitGone fails unless no process of the network namespace net is left soon.
 func waitGone(t testing.TB, net string) {
 	t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for {
-		left := holders(net)
-		if len(left) == 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("processes %v are still in %s", left, net)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	testenv.Await(t, "the last process to leave "+net, func() bool { return len(holders(net)) == 0 })
 }
 
 func holders(net string) (pids []string) {
@@ -314,11 +290,7 @@ func TestClose(t *testing.T) {
 		_, err := ns.Run(context.Background(), Command{Args: []string{"sleep", "100"}})
 		result <- err
 	}()
-	for end := time.Now().Add(time.Minute); len(holders(net)) == before; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("the command does not start")
-		}
-	}
+	testenv.Await(t, "the command to start", func() bool { return len(holders(net)) > before })
 	for range 2 {
 		if err := ns.Close(); err != nil {
 			t.Errorf("Close: %v", err)
@@ -442,7 +414,7 @@ func TestUnprivileged(t *testing.T) {
 	defer os.RemoveAll(dir)
 	path := dir + "/tun"
 	if err := errors.Join(os.Chmod(dir, 0o755), unix.Mknod(path, unix.S_IFCHR, int(unix.Mkdev(10, 200)))); err != nil {
-		skip(t, err.Error(), "run the tests as root outside of a container")
+		testenv.Skip(t, err.Error(), "run the tests as root outside of a container")
 	}
 	const nobody = 65534
 	for _, mode := range []os.FileMode{0o666, 0o600} {
@@ -462,7 +434,7 @@ func TestUnprivileged(t *testing.T) {
 			continue
 		}
 		if strings.Contains(got, "start: tun: namespace") {
-			skip(t, got, "allow user namespaces")
+			testenv.Skip(t, got, "allow user namespaces")
 		}
 		if !strings.Contains(got, "\n0\n") || !strings.Contains(got, "status 3 err <nil>") || !strings.Contains(got, "device offload cat0") {
 			t.Errorf("mode %o: %q, want the command run as root of its namespace, with status 3", mode, got)
@@ -475,7 +447,7 @@ func TestTerminal(t *testing.T) {
 	startNS(t) // or skip
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		skip(t, err.Error(), "mount /dev/pts")
+		testenv.Skip(t, err.Error(), "mount /dev/pts")
 	}
 	defer master.Close()
 	n, err := onFD(master, func(fd int) (int, error) {

@@ -12,9 +12,9 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/catflap/catflap/app/instance"
+	"github.com/catflap/catflap/internal/testenv"
 	"github.com/catflap/catflap/tun/impair"
 )
 
@@ -131,23 +131,10 @@ func TestRefused(t *testing.T) {
 func TestClientGoesWhileDialling(t *testing.T) {
 	p := start(t, Config{Spec: Spec{Target: server(t, echo)}, Netem: settings(t, "drop tcp syn")})
 	c := dial(t, p)
-	until(t, func() bool { st := p.Instance().Netem().Stats(); return st.In.Faulted > 0 })
+	testenv.Await(t, "the rule to hit", func() bool { st := p.Instance().Netem().Stats(); return st.In.Faulted > 0 })
 	c.SetLinger(0)
 	c.Close()
-	until(t, func() bool { near, _ := p.Stats(); return near.Failed == 1 })
-}
-
-func until(t testing.TB, done func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-tick.C:
-		case <-t.Context().Done():
-			t.Fatal("it has not happened")
-		}
-	}
+	testenv.Await(t, "the failure to be counted", func() bool { near, _ := p.Stats(); return near.Failed == 1 })
 }
 
 // A proxy that is off refuses, and resets what it had; on again it listens where it did.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/catflap/catflap/app/relay"
 	"github.com/catflap/catflap/app/relay/proxy"
+	"github.com/catflap/catflap/internal/testenv"
 	"github.com/catflap/catflap/tun/impair"
 )
 
@@ -109,20 +110,6 @@ func exchange(t *testing.T, c net.Conn, text string) {
 	b := make([]byte, len(text))
 	if _, err := io.ReadFull(c, b); err != nil || string(b) != text {
 		t.Fatalf("got %q, %v; want %q", b, err, text)
-	}
-}
-
-// until waits for what some goroutine is about to do.
-func until(t *testing.T, done func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-tick.C:
-		case <-t.Context().Done():
-			t.Fatal("it has not happened")
-		}
 	}
 }
 
@@ -350,7 +337,7 @@ func TestToxics(t *testing.T) {
 			}
 			// What was on its way arrives, and no more: the connection is over by then.
 			c.Close()
-			until(t, func() bool { st := h.passed("one"); return st.ConnsAll > before.ConnsAll && st.Conns == 0 })
+			testenv.Await(t, "the connection to end", func() bool { st := h.passed("one"); return st.ConnsAll > before.ConnsAll && st.Conns == 0 })
 			if n := h.passed("one").Out.Bytes - before.Out.Bytes; stream == "upstream" && n != 10 {
 				t.Errorf("%d bytes went to the server", n)
 			}
