@@ -56,6 +56,10 @@ conformance: ## the RFC conformance table, measured: netstack and (as root) Linu
 mutants: ## stacks that break a rule each: some script must find every one (under 10 minutes)
 	$(GO) test -count=1 -timeout 20m -run '^TestMutants$$' ./test/conformance -mutants
 
+.PHONY: clients
+clients: ## what others publish beside the tests' own programs: Toxiproxy's client for Node (from the npm registry)
+	CATFLAP_REQUIRE=all $(GO) test -count=1 -tags npm -run '^TestToxiproxyNode$$' ./test/e2e
+
 .PHONY: bench
 bench: ## the full side-by-side benchmark (root; 22 minutes)
 	$(GO) run ./test/bench -json test/bench/results/full.json -svg test/bench/results/full.svg

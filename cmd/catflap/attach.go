@@ -132,7 +132,7 @@ func attach(ctx context.Context, e *env, f *instanceFlags, t *attachTarget, trac
 	if err != nil {
 		return err
 	}
-	signals := make(chan os.Signal, 2)
+	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
 
@@ -156,30 +156,16 @@ func attach(ctx context.Context, e *env, f *instanceFlags, t *attachTarget, trac
 		return fmt.Errorf("attach: %w", err)
 	}
 	defer ns.Close()
-	s.instance.AdaptProcs = true
 	s.ways.of(&s.instance, ns, e)
-	i, err := instance.Start(s.instance, ns.Device())
-	if err != nil {
-		return fmt.Errorf("attach: %w", err)
-	}
-	defer i.Close()
-	if trace {
-		tr := startTrace(e, i.Stack())
-		defer tr.stop()
-	}
 	socket := e.controlPath()
 	if socket == "" {
 		socket = control.RunPath() // a device of the same name may be in another namespace
 	}
-	if err := i.Control(socket, buildInfo().Version); err != nil {
+	i, err := s.open(e, f, ns.Device(), opening{trace: trace, control: socket, board: instance.Dashboard{Transfer: s.transferIn(ns)}})
+	if err != nil {
 		return fmt.Errorf("attach: %w", err)
 	}
-	if err := f.board.open(e, i, s.port, instance.Dashboard{Transfer: s.transferIn(ns)}); err != nil {
-		return fmt.Errorf("attach: %w", err)
-	}
-	if err := s.start(i); err != nil {
-		return fmt.Errorf("attach: %w", err)
-	}
+	defer i.close()
 	dev := ns.Device()
 	fmt.Fprintf(e.stderr, "catflap: attached to %s: %s, %s driver, MTU %d\n", name, dev.Name(), dev.Driver(), dev.MTU())
 	for _, p := range s.instance.Addrs {
@@ -195,6 +181,7 @@ func attach(ctx context.Context, e *env, f *instanceFlags, t *attachTarget, trac
 		return remedy.With(fmt.Errorf("attach: %w", err), tun.Diagnose(err))
 	case <-ended:
 		fmt.Fprintf(e.stderr, "catflap: %s has ended\n", name)
+		i.drain(ctx, e, s.drain, signals)
 	case <-ns.Done():
 		return remedy.With(fmt.Errorf("attach: %s: the process that held the device has ended", name), "was it killed? start again")
 	case <-ctx.Done():

@@ -31,6 +31,8 @@ type instanceFlags struct {
 	noCats    bool
 	ways      waysFlags
 	dns       string
+
+	namesByEgress bool // --egress has --dns host as the default
 }
 
 // add defines the flags; with no device, those of the TUN device are left out.
@@ -48,7 +50,7 @@ func (f *instanceFlags) add(c *cobra.Command, device bool) {
 		fs.IntVar(&f.queues, "queues", f.queues, "`NUMBER` of device queues")
 		fs.BoolVar(&f.noCats, "no-cats", false, "start no cat server: port 80 of the stack is free")
 		f.ways.add(c)
-		fs.StringVar(&f.dns, "dns", "off", "names that programs may ask the stack's port 53 for, between commas: `host|off|NAME=ADDR`, where host asks this host's resolvers")
+		fs.StringVar(&f.dns, "dns", "", "names that programs may ask the stack's port 53 for, between commas: `host|off|NAME=ADDR`, where host asks this host's resolvers; of run with --egress the default is host, and else off")
 		fs.DurationVar(&f.drain, "drain", instance.DefaultDrain, "how long running requests may take after SIGTERM, and connections after the command's end")
 	}
 }
@@ -141,11 +143,14 @@ func (f *instanceFlags) parse(log *slog.Logger) (setup, error) {
 	return s, nil
 }
 
-// parseNames reads --dns, and holds the rules that name hosts against it.
+// parseNames reads --dns, and holds the rules that name hosts against it. What may go out by address is meant to go
+// out by name as well, if this host itself knows names.
 func (f *instanceFlags) parseNames(s *setup, log *slog.Logger) (err error) {
+	implied := f.dns == "" && f.namesByEgress && len(s.ways.egress.Rules) > 0
 	if s.dns, err = names.Parse(f.dns); err != nil {
 		return remedy.Usagef("--dns %s", err)
 	}
+	s.dns.Host = s.dns.Host || implied
 	for _, n := range s.instance.Netem.Settings {
 		if n.Rule != nil && n.Rule.Match.Name != "" && len(s.dns.Own[strings.ToLower(n.Rule.Match.Name)]) == 0 {
 			return &remedy.UsageError{Msg: fmt.Sprintf("--netem %s: %s is no address, and no name that --dns gives one", n, n.Rule.Match.Name), Remedy: fmt.Sprintf("give it one: --dns %s=ADDR", n.Rule.Match.Name)}
@@ -156,7 +161,10 @@ func (f *instanceFlags) parseNames(s *setup, log *slog.Logger) (err error) {
 	}
 	if s.dns.Host {
 		const file = "/etc/resolv.conf"
-		if s.resolver, err = names.ReadResolver(file); err != nil {
+		if s.resolver, err = names.ReadResolver(file); err != nil && implied {
+			s.dns.Host = false
+			return nil
+		} else if err != nil {
 			return remedy.With(fmt.Errorf("--dns host: %w", err), "name this host's resolver there, as in \"nameserver 192.0.2.53\", or leave host out of --dns")
 		}
 	}

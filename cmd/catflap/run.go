@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -49,8 +48,8 @@ that servers start that refuse root. When root runs catflap, --as-user is the us
 
 With --dns programs inside find names: their /etc/resolv.conf and /etc/nsswitch.conf lead to the stack, and
 those of the host stay as they are. --dns db=10.9.0.2,db=fd00:9::2 names an address (A, AAAA and PTR), which
-a rule of --netem may use (drop udp to db); --dns host asks this host's resolvers for all other names, and
-without host those are refused.
+a rule of --netem may use (drop udp to db); --dns host, the default with --egress, asks this host's
+resolvers for all other names, and without host those are refused.
 
 --egress has the stack lead the command's connections out: from sockets of catflap itself, which are in the
 network of who called it. The host's own addresses, its loopback interface and link-local addresses stay
@@ -69,6 +68,7 @@ own address if both are of one family, and the stack's address if the client is 
 	f.add(c, true)
 	f.board.add(c, "")
 	f.ways.addRun(c)
+	f.namesByEgress = true
 	id.add(c)
 	c.Flags().BoolVar(&trace, "trace", false, "print each packet's way through the stack and each socket call to stderr")
 	return c
@@ -103,31 +103,16 @@ func runInNamespace(ctx context.Context, e *env, f *instanceFlags, id *identityF
 		return fmt.Errorf("run: %w", err)
 	}
 	defer ns.Close()
-	s.instance.AdaptProcs = true
 	s.ways.of(&s.instance, ns, e)
-	i, err := instance.Start(s.instance, ns.Device())
-	if err != nil {
-		return fmt.Errorf("run: %w", err)
-	}
-	defer i.Close()
-	var tr *tracer
-	if trace {
-		tr = startTrace(e, i.Stack())
-		defer tr.stop()
-	}
 	path := e.control
 	if path == "" {
 		path = control.RunPath() // many can run at once, each with a device of the same name
 	}
-	if err := i.Control(path, buildInfo().Version); err != nil {
+	i, err := s.open(e, f, ns.Device(), opening{trace: trace, control: path, board: instance.Dashboard{Transfer: s.transferIn(ns)}})
+	if err != nil {
 		return fmt.Errorf("run: %w", err)
 	}
-	if err := f.board.open(e, i, s.port, instance.Dashboard{Transfer: s.transferIn(ns)}); err != nil {
-		return fmt.Errorf("run: %w", err)
-	}
-	if err := s.start(i); err != nil {
-		return fmt.Errorf("run: %w", err)
-	}
+	defer i.close()
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -150,32 +135,11 @@ func runInNamespace(ctx context.Context, e *env, f *instanceFlags, id *identityF
 	case err != nil:
 		return fmt.Errorf("run: %w", err)
 	}
-	if err := drainWays(ctx, i, s.drain, signals); err != nil {
-		fmt.Fprintln(e.stderr, "catflap: ended before all connections through the stack did; --drain is how long they may take")
-	}
-	if tr != nil {
-		tr.settle(i.Stack())
-	}
+	i.drain(ctx, e, s.drain, signals)
 	if status != 0 {
 		return statusError(status)
 	}
 	return nil
-}
-
-// drainWays lets what the command has sent arrive, which a kernel would do after its end.
-func drainWays(ctx context.Context, i *instance.Instance, limit time.Duration, signals <-chan os.Signal) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	done := make(chan struct{})
-	defer close(done)
-	go func() {
-		select {
-		case <-signals:
-			cancel()
-		case <-done:
-		}
-	}()
-	return i.Bridge().Drain(ctx)
 }
 
 func shell(e *env) string {

@@ -53,30 +53,16 @@ func serve(ctx context.Context, e *env, f *instanceFlags, trace bool) error {
 		dev.Close()
 		return fmt.Errorf("serve: %w", err)
 	}
-	s.instance.AdaptProcs = true
 	s.instance.Tell = e.say
-	i, err := instance.Start(s.instance, dev)
-	if err != nil {
-		return fmt.Errorf("serve: %w", err)
-	}
-	defer i.Close()
-	if trace {
-		tr := startTrace(e, i.Stack())
-		defer tr.stop()
-	}
 	path := e.controlPath()
 	if path == "" {
 		path = control.DefaultPath(dev.Name())
 	}
-	if err := i.Control(path, buildInfo().Version); err != nil {
+	i, err := s.open(e, f, dev, opening{trace: trace, control: path, board: instance.Dashboard{OnDemand: !f.board.named(), Transfer: s.transferHere}})
+	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	if err := f.board.open(e, i, s.port, instance.Dashboard{OnDemand: !f.board.named(), Transfer: s.transferHere}); err != nil {
-		return fmt.Errorf("serve: %w", err)
-	}
-	if err := s.start(i); err != nil {
-		return fmt.Errorf("serve: %w", err)
-	}
+	defer i.close()
 	fmt.Fprintf(e.stderr, "catflap: serving on %s, %s driver, MTU %d, offloads: %s\n", dev.Name(), dev.Driver(), dev.MTU(), dev.Offloads())
 	for _, p := range s.instance.Addrs {
 		if s.noCats {

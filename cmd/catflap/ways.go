@@ -201,16 +201,6 @@ func forwardError(err error) error {
 	return err
 }
 
-// start starts what is on the stack: the cat server, and the ways between stack and host.
-func (s *setup) start(i *instance.Instance) error {
-	if s.noCats {
-		i.Ready()
-	} else if err := i.Serve(s.port); err != nil {
-		return err
-	}
-	return s.ways.open(i.Bridge())
-}
-
 // say prints what the user should know while an instance runs, and the remedy.
 func (e *env) say(msg, remedy string) {
 	lines := "catflap: " + strings.ReplaceAll(msg, "\n", " ") + "\n"

@@ -82,6 +82,8 @@ dnsmasq --keep-in-foreground --conf-file=/dev/null --pid-file= --user=root --log
 until dig +tries=1 +time=1 +short @127.0.0.1 t.test TXT | grep -q meow; do kill -0 $!; done
 before=$(cat /etc/resolv.conf /etc/nsswitch.conf; cat /proc/self/mountinfo)
 "$1" run --dns host,db=10.9.0.7,db=fd00:9::7 --netem "drop udp to db" -- sh -c "$3"
+"$1" run --egress all -- dig +tries=1 +time=30 +short a.corp.test A # names go where addresses may go
+"$1" run --egress all --dns off -- cmp /etc/resolv.conf "$2/resolv.conf" && echo untouched
 [ "$before" = "$(cat /etc/resolv.conf /etc/nsswitch.conf; cat /proc/self/mountinfo)" ] || echo changed`
 	const inside = `dig() { command dig +tries=1 +time=30 +short "$@"; }
 dig db A; dig db AAAA; dig -x 10.9.0.7; dig +tcp db A
@@ -105,6 +107,8 @@ db.
 fd00:9::7       STREAM db.corp.test
 unknown
 hosts: files dns
+192.0.2.1
+untouched
 `
 	r := run(t, "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", outside, "sh", bin, dir, inside).want(t, 0)
 	if r.stdout != want {

@@ -226,11 +226,14 @@ func decisions(t *testing.T, seed string) (did []string) {
 	return did
 }
 
-// Equal seeds do equal things to equal traffic.
+// Equal seeds do equal things to equal traffic, and others do others.
 func TestSeeds(t *testing.T) {
-	one, two := decisions(t, "7"), decisions(t, "7")
-	if !slices.Equal(one, two) {
+	one, two, other := decisions(t, "7"), decisions(t, "7"), decisions(t, "8")
+	if len(one) == 0 || !slices.Equal(one, two) {
 		t.Errorf("seed 7 did %v, and then %v", one, two)
+	}
+	if slices.Equal(one, other) {
+		t.Errorf("seeds 7 and 8 both did %v", one)
 	}
 }
 
