@@ -11,14 +11,19 @@ import (
 
 func flagNames(v int, zero string, names ...any) string {
 	var out []string
+	left := uint32(v)
 	for i := 0; i < len(names); i += 2 {
-		if bit := names[i].(int); v&bit != 0 {
+		bit, high := names[i].(uint32) // bit 31, which no int of 32 bits has
+		if !high {
+			bit = uint32(names[i].(int))
+		}
+		if left&bit != 0 {
 			out = append(out, names[i+1].(string))
-			v &^= bit
+			left &^= bit
 		}
 	}
-	if v != 0 {
-		out = append(out, fmt.Sprintf("%#x", v))
+	if left != 0 {
+		out = append(out, fmt.Sprintf("%#x", left))
 	}
 	if len(out) == 0 {
 		return zero
@@ -131,7 +136,7 @@ func epollOp(op int) string {
 
 func epollNames(ev uint32) string {
 	return flagNames(int(ev), "0", stack.POLLIN, "EPOLLIN", stack.POLLPRI, "EPOLLPRI", stack.POLLOUT, "EPOLLOUT", stack.POLLERR, "EPOLLERR",
-		stack.POLLHUP, "EPOLLHUP", stack.POLLRDHUP, "EPOLLRDHUP", stack.EPOLLONESHOT, "EPOLLONESHOT", stack.EPOLLET, "EPOLLET")
+		stack.POLLHUP, "EPOLLHUP", stack.POLLRDHUP, "EPOLLRDHUP", stack.EPOLLONESHOT, "EPOLLONESHOT", uint32(stack.EPOLLET), "EPOLLET")
 }
 
 func levelName(level int) string {

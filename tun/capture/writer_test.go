@@ -132,7 +132,7 @@ func TestLeftToDevice(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := tshark(t, buf.Bytes(), "tcp", "frame.packet_flags")
-	want := []string{"0x00000002", "0x00000202", "0x00000a02", "0x00000a02", "0x00000202", "0x00000002"}
+	want := [][]string{{"0x00000002"}, {"0x00000202"}, {"0x00000a02"}, {"0x00000a02"}, {"0x00000202"}, {"0x00000002"}}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
