@@ -34,7 +34,7 @@ test-race:
 
 .PHONY: test-whole
 test-whole: # the race detector makes these ten times as long: with it they do a part of their work
-	$(GO) test -timeout 20m -run '^(TestGoodput|TestDeterminism|TestIntegrity|TestLossyLink|TestMemoryIsBounded|TestPassSums|TestShortConnections)$$' ./test/lab ./app/dashboard ./test/e2e
+	$(GO) test -timeout 20m -run '^(TestGoodput|TestDeterminism|TestIntegrity|TestLossyLink|TestMemoryIsBounded|TestPassSums|TestShortConnections|TestEgressGibibyte)$$' ./test/lab ./app/dashboard ./test/e2e
 
 .PHONY: lint
 lint: ## gofmt, go vet on three systems, staticcheck
@@ -57,8 +57,9 @@ mutants: ## stacks that break a rule each: some script must find every one (unde
 	$(GO) test -count=1 -timeout 20m -run '^TestMutants$$' ./test/conformance -mutants
 
 .PHONY: clients
-clients: ## what others publish beside the tests' own programs: Toxiproxy's client for Node (from the npm registry)
-	CATFLAP_REQUIRE=all $(GO) test -count=1 -tags npm -run '^TestToxiproxyNode$$' ./test/e2e
+clients: ## what takes too much to install for every test: podman; Toxiproxy's client for Node, from the npm registry
+	@test/deps.sh clients
+	CATFLAP_REQUIRE=all $(GO) test -count=1 -tags clients -run '^(TestToxiproxyNode|TestPodman)$$' ./test/e2e
 
 .PHONY: bench
 bench: ## the full side-by-side benchmark (root; 22 minutes)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the programs that the tests run, as root with apt-get; otherwise says
-# what is missing. Usage: deps.sh
+# what is missing. Usage: deps.sh [clients], with those of make clients too.
 set -eu
 
 # command:package
@@ -9,6 +9,7 @@ strace:strace nc:netcat-openbsd ping:iputils-ping setpriv:util-linux nsenter:uti
 psql:postgresql redis-server:redis-server redis-benchmark:redis-tools memcached:memcached node:nodejs
 dnsmasq:dnsmasq-base dig:bind9-dnsutils rsvg-convert:librsvg2-bin python3:python3 iperf3:iperf3 traceroute:traceroute
 sshd:openssh-server ssh:openssh-client git:git'
+[ "${1-}" != clients ] || want="$want node:nodejs npm:npm podman:podman runc:runc busybox:busybox-static"
 
 missing=
 for w in $want; do

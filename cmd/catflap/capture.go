@@ -20,7 +20,9 @@ import (
 )
 
 type captureOptions struct {
+	command    string // whose options these are
 	file       string
+	dev        string
 	comments   bool
 	segments   bool
 	snapLen    int
@@ -32,9 +34,9 @@ type captureOptions struct {
 }
 
 func newCapture(e *env) *cobra.Command {
-	o := captureOptions{}
+	o := captureOptions{command: "capture"}
 	c := &cobra.Command{
-		Use:   "capture -w FILE|- [--comments] [--segments] [-s SNAPLEN] [-c COUNT] [-C MB] [-G SECONDS] [-W FILES] [EXPRESSION]",
+		Use:   "capture -w FILE|- [-i DEV|any] [--comments] [--segments] [-s SNAPLEN] [-c COUNT] [-C MB] [-G SECONDS] [-W FILES] [EXPRESSION]",
 		Short: "Capture packets to a pcapng file, with the stack's decisions as comments",
 		Long: `capture writes what the stack receives and sends to a pcapng file, until SIGINT or SIGTERM, or until the stack
 ends: nanosecond stamps, directions, and with --comments what the stack decided about each packet: the route, the
@@ -60,6 +62,7 @@ the headers, and misses fewer.
 		},
 	}
 	fs := c.Flags()
+	fs.StringVarP(&o.dev, "interface", "i", tcpdump.AnyDevice, "packets of the device `DEV` only; any is of all")
 	fs.StringVarP(&o.file, "write", "w", "", "write to `FILE`, or to stdout for -")
 	fs.BoolVar(&o.comments, "comments", false, "add the stack's decisions as comments, and the packets that the link lost")
 	fs.BoolVar(&o.segments, "segments", false, "cut TCP super-packets into the segments that they become, and complete checksums")
@@ -78,7 +81,7 @@ func (o *captureOptions) check() error {
 		max   int
 	}{{"-s", o.snapLen, math.MaxInt32}, {"-c", o.count, math.MaxInt}, {"-C", o.megabytes, 1_000_000}, {"-G", o.seconds, 1 << 30}, {"-W", o.files, 99_999}} {
 		if n.value < 0 || n.value > n.max {
-			return remedy.Usagef("capture: %s %d: want a number from 0 to %d", n.name, n.value, n.max)
+			return remedy.Usagef("%s: %s %d: want a number from 0 to %d", o.command, n.name, n.value, n.max)
 		}
 	}
 	rotates := o.megabytes > 0 || o.seconds > 0
@@ -97,20 +100,23 @@ func runCapture(ctx context.Context, e *env, o captureOptions) (err error) {
 	if err := o.check(); err != nil {
 		return err
 	}
-	want, err := tcpdump.ParseExpression("capture", o.expression)
+	want, err := tcpdump.ParseExpression(o.command, o.expression)
 	if err != nil {
 		return err
 	}
 	if o.file == "-" && isTerminal(e.stdout) {
-		return &remedy.UsageError{Msg: "capture: -w -: stdout is a terminal", Remedy: "pipe it on: catflap capture -w - | wireshark -k -i -"}
+		return &remedy.UsageError{Msg: o.command + ": -w -: stdout is a terminal", Remedy: "pipe it on: catflap capture -w - | wireshark -k -i -"}
 	}
 	cl, err := e.client()
 	if err != nil {
 		return err
 	}
+	if err := hasDevice(ctx, cl, o.command, o.dev); err != nil {
+		return err
+	}
 	info, err := cl.Info(ctx)
 	if err != nil {
-		return fmt.Errorf("capture: %w", err)
+		return fmt.Errorf("%s: %w", o.command, err)
 	}
 	cfg := capture.Config{SnapLen: o.snapLen, Application: "catflap " + buildInfo().Version}
 	var file *capture.Writer
@@ -121,7 +127,7 @@ func runCapture(ctx context.Context, e *env, o captureOptions) (err error) {
 			MaxBytes: int64(o.megabytes) * 1e6, MaxAge: time.Duration(o.seconds) * time.Second, Keep: o.files,
 		})
 		if err != nil {
-			return fmt.Errorf("capture: %w", err)
+			return fmt.Errorf("%s: %w", o.command, err)
 		}
 	}
 	defer func() {
@@ -142,10 +148,10 @@ func runCapture(ctx context.Context, e *env, o captureOptions) (err error) {
 	}
 	packets, missing := uint64(0), uint64(0)
 	lost, err := follow(ctx, cl, kinds,
-		func() { fmt.Fprintln(e.stderr, "catflap: capture: capturing on "+info.Dev) },
+		func() { fmt.Fprintln(e.stderr, "catflap: "+o.command+": capturing on "+info.Dev) },
 		func(ev *stack.Event, lost uint64) error {
 			w.Lost(lost)
-			if !want.Selects(ev) {
+			if !tcpdump.OnDevice(ev, o.dev) || !want.Selects(ev) {
 				return nil
 			}
 			if err := w.WriteEvent(*ev); err != nil {
@@ -163,7 +169,7 @@ func runCapture(ctx context.Context, e *env, o captureOptions) (err error) {
 			return nil
 		}, w.Flush)
 	if err = errors.Join(err, w.Close()); err != nil {
-		return fmt.Errorf("capture: %w", err)
+		return fmt.Errorf("%s: %w", o.command, err)
 	}
 	text := plural.Of(packets, "packet") + " captured"
 	if n := file.Stats(); n.Packets > packets && o.segments {
@@ -172,7 +178,7 @@ func runCapture(ctx context.Context, e *env, o captureOptions) (err error) {
 	if missing > 0 {
 		text += fmt.Sprintf(", %d of them lost by the link", missing)
 	}
-	fmt.Fprintf(e.stderr, "catflap: capture: %s, %s missed\n", text, plural.Of(lost, "event"))
+	fmt.Fprintf(e.stderr, "catflap: %s: %s, %s missed\n", o.command, text, plural.Of(lost, "event"))
 	return nil
 }
 

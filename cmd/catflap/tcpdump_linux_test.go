@@ -64,7 +64,7 @@ func TestBesideRealTcpdump(t *testing.T) {
 		}
 		clitest.Equal(t, expr, got, realTcpdump(t, "-n", "-r", file, expr))
 	}
-	for _, flags := range [][]string{{"-S"}, {"-t"}, {"-tt"}, {"-ttt"}, {"-tttt"}, {"-ttttt"}, {"-c", "3"}, {"-nl", "-t"}} {
+	for _, flags := range [][]string{{"-S"}, {"-t"}, {"-tt"}, {"-ttt"}, {"-tttt"}, {"-ttttt"}, {"-c", "3"}, {"-nl", "-t"}, {"-q"}, {"-x"}, {"-X"}, {"-A"}, {"-qX"}, {"-tqx"}} {
 		got, _ := inProcess("", append([]string{"tcpdump", "-r", file}, flags...)...)
 		clitest.Equal(t, strings.Join(flags, " "), got, realTcpdump(t, append([]string{"-n", "-r", file}, flags...)...))
 	}

@@ -137,6 +137,13 @@ func (p *Packet) Quoted() (q Packet, ok bool) {
 	return q, err == nil
 }
 
+// Bytes is the packet from its IP header on, as far as it was given. It points into the bytes given to [Parse].
+func (p *Packet) Bytes() []byte { return p.header[:len(p.header)+len(p.transport)] }
+
+// Transport is what follows the IP header with its options or extension headers. It points into the bytes given to
+// [Parse].
+func (p *Packet) Transport() []byte { return p.transport }
+
 // Parse decodes one raw IP packet, starting at its IP header. Bytes beyond the length that the IP header gives are
 // ignored. A transport header that cannot be decoded is an error; unreadable TCP options are not: see [TCP].BadOptions.
 func Parse(b []byte) (Packet, error) { return parse(b, false) }

@@ -73,6 +73,7 @@ func TestBrush(t *testing.T) {
 	f := newFixture(t, storyPlots()...)
 	p := open(t, desktop, f.URL+"#/conn/2")
 	p.until("the plots", `document.querySelectorAll('.plot .u-over').length === 3`)
+	p.until("the transfer in them", `(async () => { const { span } = await import('./plot.js'); const [from, to] = span.range(); return to - from > 1.1; })()`)
 	p.settle()
 	type box struct{ X, Y, W, H float64 }
 	b := eval[box](p, `(() => { const r = document.querySelector('#timeseq .u-over').getBoundingClientRect(); return { X: r.x, Y: r.y, W: r.width, H: r.height }; })()`)

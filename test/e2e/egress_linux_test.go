@@ -138,27 +138,19 @@ git clone -q ssh://root@%[2]s%[1]s/repo %[1]s/clone; sha256sum <%[1]s/clone/file
 	})
 }
 
-// shortClient, as this program's first argument, makes it a client that opens so many connections, several at a time, on
-// each of which the server speaks and ends first: "PROGRAM ADDR:PORT COUNT".
-const shortClient = "short-connections"
-
-// runShortClient ends this program, if it is such a client.
-func runShortClient() {
-	if len(os.Args) != 4 || os.Args[1] != shortClient {
-		return
-	}
-	count, err := strconv.Atoi(os.Args[3])
+// shortConnections opens so many connections, several at a time, on each of which the server speaks and ends first.
+func shortConnections(addr, count string) {
+	n, err := strconv.Atoi(count)
 	if err != nil {
-		fmt.Println(err)
-		os.Exit(2)
+		panic(err)
 	}
 	var left, failed atomic.Int64
-	left.Store(int64(count))
+	left.Store(int64(n))
 	var clients sync.WaitGroup
 	for range 16 {
 		clients.Go(func() {
 			for left.Add(-1) >= 0 {
-				if err := shortConnection(os.Args[2]); err != nil && failed.Add(1) < 10 {
+				if err := shortConnection(addr); err != nil && failed.Add(1) < 10 {
 					fmt.Println(err)
 				}
 			}
@@ -166,7 +158,6 @@ func runShortClient() {
 	}
 	clients.Wait()
 	fmt.Println("failed", failed.Load())
-	os.Exit(0)
 }
 
 func shortConnection(addr string) error {
@@ -194,11 +185,7 @@ func TestShortConnections(t *testing.T) {
 	if raceEnabled {
 		count = 3_000 // the rest is for the run without
 	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	script := fmt.Sprintf("echo 40000 40499 >/proc/sys/net/ipv4/ip_local_port_range; %s %s %s:80 %d", self, shortClient, outsideAddr, count)
+	script := fmt.Sprintf("echo 40000 40499 >/proc/sys/net/ipv4/ip_local_port_range; %s %s:80 %d", strings.Join(program(t, "short-connections"), " "), outsideAddr, count)
 	r := start(t, command{args: enter(n.caller, fast(t), "run", "--egress", "all", "--", "sh", "-c", script), limit: 3 * patience}).wait().want(t, 0)
 	if r.stdout != "failed 0\n" {
 		t.Errorf("of %d connections: %s", count, r.stdout)

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -29,7 +30,7 @@ var buildDir string
 
 func TestMain(m *testing.M) {
 	netns.Init()
-	runShortClient()
+	runProgram()
 	refs.SetLeakMode(refs.LeaksPanic)
 	var err error
 	if buildDir, err = os.MkdirTemp("", "catflap-e2e-"); err == nil {
@@ -218,6 +219,22 @@ func (p *process) await(pattern string) {
 		default:
 		}
 		return re.MatchString(p.stderr.String())
+	})
+}
+
+// awaitOutput waits for a line on the standard output.
+func (p *process) awaitOutput(line string) {
+	p.t.Helper()
+	testenv.Await(p.t, strconv.Quote(line)+" of "+p.args[0], func() bool {
+		said := p.stdout.String()
+		select {
+		case <-p.exited:
+			if !strings.Contains(said, line) && !strings.Contains(p.stdout.String(), line) {
+				p.t.Fatalf("%q ended without printing %q: %s%s", p.args, line, said, p.stderr.String())
+			}
+		default:
+		}
+		return strings.Contains(said, line)
 	})
 }
 

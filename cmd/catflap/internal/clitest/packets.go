@@ -62,4 +62,14 @@ var Expressions = []string{
 	"net 10.9.0.2/31", "dst net 10.9.0.2/31", "net fd00:9::/32", "src net 10.9.0.0/30", "port 5100", "src port 5100", "dst port 5100", "tcp port 5100", "udp port 5100", "portrange 5100-5101",
 	"tcp src portrange 20-30", "not tcp", "! tcp", "!tcp", "tcp and not port 22", "tcp or udp and port 5100", "tcp or (udp and port 5100)", "(tcp or udp) and port 5100",
 	"not (tcp or udp)", "port 22 or 9999", "host 10.9.0.1 or 10.9.0.2", "not host 10.9.0.1 and 10.9.0.2", "tcp port 22 or 443 || udp", "tcp && ip6", "less 40", "greater 300", "src host 10.9.0.1 and dst port 5100 and not icmp",
+	"ip and tcp[tcpflags] & (tcp-syn|tcp-fin) != 0", "tcp[tcpflags] & tcp-syn != 0 and tcp[tcpflags] & tcp-ack == 0", "tcp[13] = 2", "tcp[13]&2!=0", "(tcp[tcpflags] & tcp-ack) != 0 and not (tcp[13] & 7 != 0)",
+	"ip[8] > 63", "ip[0] & 0xf != 5", "ip[2:2] > 60", "ip[6:2] & 0x1fff = 0", "ip and udp[4:2] > 8", "icmp[icmptype] = icmp-echo", "icmp[icmptype] != icmp-echoreply", "icmp[0] == 8 or icmp[1] = 3", "ip6[6] = 58", "ip6[7] < 255",
+	"tcp[((tcp[12] & 0xf0) >> 2):4] = 0x47455420", "len > 60", "len <= 40 or len > 300", "ip[2:2] - 20 * 2 > 10", "ip[2:2] / 2 + 1 < 40", "ip[2:2] % 2 = 1", "5 = 5 and udp", "1 > 2 or tcp", "tcp[200] = 0 or udp", "ip[8] / ip[1] = 1",
+	"port http", "tcp port ssh", "udp port domain", "src or dst port 5100", "src and dst net 10.9", "dst or src host 10.9.0.1", "src host 10.9.0.1 or dst port 22", "net 10", "net 10.9.0", "net 10.9.0.0 mask 255.255.255.0", "src net 10.9.0.0/24",
+	"ip proto 17", "ip proto \\udp", "proto 6", "ip proto 1", "ip multicast", "ip6 multicast", "host localhost or udp", "less 100 and greater 50", "ip host 10.9.0.1", "tcp dst port 5100 or 22", "not (ip[8] > 5 or udp)",
+}
+
+// ForeignExpressions are of what no packet here has, with a word that the refusal names.
+var ForeignExpressions = map[string]string{
+	"ether host 0:0:0:0:0:1": "ether", "vlan 7": "vlan", "arp": "arp", "tcp and mpls": "mpls", "gateway cat": "gateway", "ether[0] & 1 != 0": "ether", "broadcast": "broadcast", "ifname lo": "ifname", "not multicast": "multicast",
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"os/user"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,7 +15,7 @@ import (
 	"github.com/catflap/catflap/stack"
 )
 
-// lsofStates are the spellings of lsof(8).
+// lsofStates are the spellings of lsof(8); TIME-WAIT and the like have no fd, and never are listed.
 var lsofStates = map[string]string{
 	"SYN-SENT": "SYN_SENT", "SYN-RECEIVED": "SYN_RECV", "FIN-WAIT-1": "FIN_WAIT1", "FIN-WAIT-2": "FIN_WAIT2",
 	"TIME-WAIT": "TIME_WAIT", "CLOSE-WAIT": "CLOSE_WAIT", "LAST-ACK": "LAST_ACK", "CONNECTING": "SYN_SENT", "UNCONN": "",
@@ -26,14 +28,45 @@ type Lsof struct {
 	Verbose bool   // --verbose
 	Control string // --control; "" if it is not given
 
-	terse      bool // -t: the PID alone
-	numeric    bool // -P: numbers of ports, not their names
-	and        bool // -a: what both -i and -p select, not what either does
-	byInternet bool // -i was given
-	byPID      bool // -p was given
-	internet   []lsofInternet
-	pids       []int
-	states     []string // -sTCP:…, in lsof's spelling
+	terse    bool // -t: the PID alone
+	numeric  bool // -P: numbers of ports, not their names
+	and      bool // -a: what all of -i, -p, -u and -c select, not what any does
+	internet []lsofInternet
+	pids     lsofChoice // -p
+	users    lsofChoice // -u
+	commands lsofChoice // -c
+	states   lsofChoice // -sTCP:…, in lsof's spelling
+	width    int        // +c: how much of a command's name is shown; 0 is all
+	fields   string     // -F: which fields, for programs; "" for the table
+}
+
+// lsofChoice is a list of what is wanted and, after ^, of what is not.
+type lsofChoice struct {
+	given     bool
+	want, not []func(string) bool
+}
+
+// add takes another word, which is matched as match says.
+func (c *lsofChoice) add(word string, match func(word string) (func(string) bool, error)) error {
+	c.given = true
+	w, not := strings.CutPrefix(word, "^")
+	m, err := match(w)
+	if not {
+		c.not = append(c.not, m)
+	} else {
+		c.want = append(c.want, m)
+	}
+	return err
+}
+
+// selects reports whether s is wanted: it is one of those, if there are any, and none of the others.
+func (c *lsofChoice) selects(s string) bool {
+	is := func(m func(string) bool) bool { return m(s) }
+	return (len(c.want) == 0 || slices.ContainsFunc(c.want, is)) && !slices.ContainsFunc(c.not, is)
+}
+
+func exactly(word string) (func(string) bool, error) {
+	return func(s string) bool { return s == word }, nil
 }
 
 func lsofError(format string, args ...any) error {
@@ -44,7 +77,7 @@ func lsofError(format string, args ...any) error {
 // letter at once or as the next argument. The value of -i may be missing.
 // An error is a *remedy.UsageError.
 func ParseLsof(args []string) (*Lsof, error) {
-	o := &Lsof{}
+	o := &Lsof{width: lsofCommand}
 	for len(args) > 0 {
 		arg := args[0]
 		args = args[1:]
@@ -67,6 +100,17 @@ func ParseLsof(args []string) (*Lsof, error) {
 			}
 			continue
 		}
+		if rest, ok := strings.CutPrefix(arg, "+c"); ok {
+			if rest == "" && len(args) > 0 {
+				rest, args = args[0], args[1:]
+			}
+			n, err := strconv.Atoi(rest)
+			if err != nil || n < 0 {
+				return nil, lsofError("+c %q: want a number of characters, or 0 for all", rest)
+			}
+			o.width = n
+			continue
+		}
 		if len(arg) < 2 || arg[0] != '-' {
 			return nil, lsofError("unexpected %q: names of files are not searched; want options", arg)
 		}
@@ -74,7 +118,7 @@ func ParseLsof(args []string) (*Lsof, error) {
 			letter := letters[0]
 			letters = letters[1:]
 			value := letters
-			if strings.IndexByte("ips", letter) >= 0 {
+			if strings.IndexByte("ipsucF", letter) >= 0 {
 				letters = ""
 				if value == "" && len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 					value, args = args[0], args[1:]
@@ -90,7 +134,7 @@ func ParseLsof(args []string) (*Lsof, error) {
 
 func (o *Lsof) option(letter byte, value string) error {
 	switch letter {
-	case 'n': // addresses are numbers always
+	case 'n', 'l', 'w': // addresses are numbers always, and there is nothing to warn of
 	case 'P':
 		o.numeric = true
 	case 'a':
@@ -100,38 +144,100 @@ func (o *Lsof) option(letter byte, value string) error {
 	case 'h', '?':
 		o.Help = true
 	case 'i':
-		o.byInternet = true
 		i, err := parseInternet(value)
 		o.internet = append(o.internet, i)
 		return err
+	case 'F':
+		o.fields = value
+		if value == "" {
+			o.fields = lsofFields
+		}
+		for _, f := range o.fields {
+			if !strings.ContainsRune(lsofFields+"0", f) {
+				return lsofError("-F %q: there is no field %q here; want some of %s, and 0 for NULs between them", value, f, lsofFields)
+			}
+		}
 	case 'p':
-		o.byPID = true
 		for s := range strings.SplitSeq(value, ",") {
-			pid, err := strconv.Atoi(s)
-			if err != nil || pid <= 0 {
+			if pid, err := strconv.Atoi(strings.TrimPrefix(s, "^")); err != nil || pid <= 0 {
 				return lsofError("-p %q: want process IDs, separated by commas", value)
 			}
-			o.pids = append(o.pids, pid)
+			o.pids.add(s, exactly)
 		}
+	case 'u':
+		for s := range strings.SplitSeq(value, ",") {
+			if err := o.users.add(s, lsofUser); err != nil {
+				return err
+			}
+		}
+	case 'c':
+		return o.commands.add(value, lsofCommandName)
 	case 's':
 		proto, states, ok := strings.Cut(value, ":")
 		if !ok || !strings.EqualFold(proto, "TCP") {
 			return lsofError("-s %q: want TCP: and states, such as TCP:LISTEN,ESTABLISHED", value)
 		}
 		for s := range strings.SplitSeq(states, ",") {
-			o.states = append(o.states, strings.ToUpper(s))
+			s = strings.ToUpper(s)
+			if !slices.Contains(lsofStateNames, strings.TrimPrefix(s, "^")) {
+				return lsofError("unknown TCP state name: %s; want %s, each also after ^ for all but it", s, strings.Join(lsofStateNames, ", "))
+			}
+			o.states.add(s, exactly)
 		}
 	default:
-		return lsofError("unknown option -%c; want -n, -P, -i, -s, -p, -a, -t, --json, --control PATH, --help", letter)
+		return lsofError("unknown option -%c; want -n, -P, -i, -s, -p, -u, -c, -a, -t, -F, +c, --json, --control PATH, --help", letter)
 	}
 	return nil
+}
+
+// lsofStateNames are what may stand after -sTCP:.
+var lsofStateNames = []string{"ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSED", "CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING"}
+
+// lsofUser matches a user by name or number.
+func lsofUser(word string) (func(string) bool, error) {
+	name := word
+	if _, err := strconv.Atoi(word); err == nil {
+		if u, err := user.LookupId(word); err == nil {
+			name = u.Username
+		}
+	} else if _, err := user.Lookup(word); err != nil {
+		return nil, lsofError("-u: there is no user %q", word)
+	}
+	return func(s string) bool { return s == name || s == word }, nil
+}
+
+// lsofCommandName matches a command's name by its beginning, or by an expression between slashes.
+func lsofCommandName(word string) (func(string) bool, error) {
+	if expr, ok := strings.CutPrefix(word, "/"); ok {
+		expr, flags, ok := cutLast(expr, "/")
+		if ok && strings.Contains(flags, "i") {
+			expr = "(?i)" + expr
+		}
+		re, err := regexp.Compile(expr)
+		if err != nil || !ok {
+			return nil, lsofError("-c %q: no regular expression between two slashes", word)
+		}
+		return re.MatchString, nil
+	}
+	if word == "" {
+		return nil, lsofError("-c: want the beginning of a command's name, or /EXPRESSION/")
+	}
+	return func(s string) bool { return strings.HasPrefix(s, word) }, nil
+}
+
+func cutLast(s, sep string) (before, after string, ok bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
 }
 
 // Select returns the sockets with an fd that the options select, of those of a process. The result is not nil.
 func (o *Lsof) Select(all []stack.SocketInfo, of Process) []stack.SocketInfo {
 	ks := make([]stack.SocketInfo, 0, len(all))
 	for _, k := range all {
-		if o.want(k, of.PID) {
+		if o.want(k, of) {
 			ks = append(ks, k)
 		}
 	}
@@ -147,29 +253,35 @@ func (o *Lsof) Print(w io.Writer, ks []stack.SocketInfo, of Process) error {
 		_, err := fmt.Fprintln(w, of.PID)
 		return err
 	}
-	t := lsofTable{process: of}
+	t := lsofTable{process: of, width: o.width}
 	if !o.numeric {
 		t.names = loadServices()
+	}
+	if o.fields != "" {
+		return t.printFields(w, ks, o.fields)
 	}
 	return t.print(w, ks)
 }
 
-func (o *Lsof) want(k stack.SocketInfo, pid int) bool {
-	if k.FD < 0 {
+func (o *Lsof) want(k stack.SocketInfo, of Process) bool {
+	if k.FD < 0 || k.Network == "tcp" && !o.states.selects(spell(lsofStates, k.State)) {
 		return false
 	}
-	if len(o.states) > 0 && k.Network == "tcp" && !slices.Contains(o.states, spell(lsofStates, k.State)) {
-		return false
+	any, all, given := false, true, false
+	for _, by := range []struct{ given, selects bool }{
+		{len(o.internet) > 0, slices.ContainsFunc(o.internet, func(i lsofInternet) bool { return i.want(k) })},
+		{o.pids.given, o.pids.selects(strconv.Itoa(of.PID))},
+		{o.users.given, o.users.selects(of.User)},
+		{o.commands.given, o.commands.selects(of.Command)},
+	} {
+		if by.given {
+			given, any, all = true, any || by.selects, all && by.selects
+		}
 	}
-	inet := slices.ContainsFunc(o.internet, func(i lsofInternet) bool { return i.want(k) })
-	own := slices.Contains(o.pids, pid)
-	switch {
-	case o.byInternet && o.byPID && o.and:
-		return inet && own
-	case o.byInternet || o.byPID:
-		return inet || own
+	if o.and {
+		return all
 	}
-	return true
+	return any || !given
 }
 
 // lsofInternet is one -i: [46][TCP|UDP][@ADDR][:PORTS]. Zero values select all.
@@ -268,13 +380,54 @@ func (i *lsofInternet) want(k stack.SocketInfo) bool {
 type lsofTable struct {
 	process Process
 	names   services
+	width   int // of a command's name; 0 is all
 }
 
-// lsofCommand is how much of a command's name lsof shows.
+// lsofCommand is how much of a command's name lsof shows, unless +c says more.
 const lsofCommand = 9
 
+// lsofFields are the fields of -F that there are here, in lsof's order: process, command, user, fd, access, lock, type,
+// device, offset, protocol, name, and of TCP state and queues.
+const lsofFields = "pcLfaltdoPnT"
+
+// printFields writes the fields that programs ask for: those of the process, and then those of each socket.
+func (t *lsofTable) printFields(w io.Writer, ks []stack.SocketInfo, fields string) error {
+	b := bufio.NewWriter(w)
+	nul := strings.Contains(fields, "0")
+	set := func(values ...string) { // each begins with its field's letter
+		n := 0
+		for _, v := range values {
+			if v[0] != 'p' && strings.IndexByte(fields, v[0]) < 0 {
+				continue
+			}
+			n++
+			b.WriteString(v)
+			if nul {
+				b.WriteByte(0)
+			} else {
+				b.WriteByte('\n')
+			}
+		}
+		if nul && n > 0 {
+			b.WriteByte('\n')
+		}
+	}
+	set("p"+strconv.Itoa(t.process.PID), "c"+t.process.Command, "L"+t.process.User)
+	for _, k := range ks {
+		values := []string{"f" + strconv.Itoa(k.FD), "au", "l ", fmt.Sprintf("tIPv%d", k.Family), "d" + deviceOf(k), "o0t0", "P" + strings.ToUpper(k.Network), "n" + t.ends(k)}
+		if k.Network == "tcp" {
+			values = append(values, "TST="+spell(lsofStates, k.State), fmt.Sprintf("TQR=%d", k.RecvQ), fmt.Sprintf("TQS=%d", k.SendQ))
+		}
+		set(values...)
+	}
+	return b.Flush()
+}
+
 func (t *lsofTable) print(w io.Writer, ks []stack.SocketInfo) error {
-	command := t.process.Command[:min(len(t.process.Command), lsofCommand)]
+	command := t.process.Command
+	if t.width > 0 {
+		command = command[:min(len(command), t.width)]
+	}
 	rows := [][]string{{"COMMAND", "PID", "USER", "FD", "TYPE", "DEVICE", "SIZE/OFF", "NODE", "NAME"}}
 	for _, k := range ks {
 		rows = append(rows, []string{
@@ -311,13 +464,17 @@ func deviceOf(k stack.SocketInfo) string {
 
 // name writes the addresses and the state: 10.9.0.2:80->10.9.0.1:55402 (ESTABLISHED).
 func (t *lsofTable) name(k stack.SocketInfo) string {
+	s := t.ends(k) + " "
+	if st := spell(lsofStates, k.State); st != "" && k.Network == "tcp" {
+		s += "(" + st + ")"
+	}
+	return s
+}
+
+func (t *lsofTable) ends(k stack.SocketInfo) string {
 	s := t.addr(k.Network, k.Local)
 	if k.Remote.IsValid() {
 		s += "->" + t.addr(k.Network, k.Remote)
-	}
-	s += " "
-	if st := spell(lsofStates, k.State); st != "" && k.Network == "tcp" {
-		s += "(" + st + ")"
 	}
 	return s
 }

@@ -84,7 +84,7 @@ catflap 812 root    8u  IPv4             0t0  UDP 10.9.0.2:53->10.9.0.1:4242
 `)
 	b.Reset()
 	process := Process{PID: 1234567, Command: "catflap-server", User: "somebody"}
-	if err := (&lsofTable{process: process, names: testNames}).print(&b, ks[:1]); err != nil {
+	if err := (&lsofTable{process: process, names: testNames, width: lsofCommand}).print(&b, ks[:1]); err != nil {
 		t.Fatal(err)
 	}
 	clitest.Equal(t, "lsof -n", b.String(), `COMMAND       PID     USER   FD   TYPE DEVICE SIZE/OFF NODE NAME
@@ -94,28 +94,39 @@ catflap-s 1234567 somebody    3u  IPv4             0t0  TCP *:http (LISTEN)
 
 func TestLsofSelection(t *testing.T) {
 	for args, want := range map[string]string{
-		"":                            "3 5 6 4 9 10 7 8",
-		"-nP":                         "3 5 6 4 9 10 7 8",
-		"-i":                          "3 5 6 4 9 10 7 8",
-		"-i4 -n":                      "3 5 6 7 8",
-		"-i 6TCP":                     "4 9 10",
-		"-nPiUDP":                     "7 8",
-		"-iTCP:80 -P":                 "3 5 6 4 10",
-		"-i :53,8080":                 "9 7 8",
-		"-i:http":                     "3 5 6 4 10",
-		"-i :50-60":                   "7 8",
-		"-i@10.9.0.1":                 "5 6 8",
-		"-i 6@[fd00::1]:9":            "10",
-		"-iUDP -iTCP:8080":            "9 7 8",
-		"-iTCP -sTCP:LISTEN":          "3 4 9",
-		"-iTCP -s TCP:close_wait":     "6",
-		"-p 812":                      "3 5 6 4 9 10 7 8",
-		"-p 1":                        "",
-		"-p 1 -iUDP":                  "7 8",
-		"-a -p 1 -iUDP":               "",
-		"-a -p 1,812 -iUDP":           "7 8",
-		"--control /x -i4UDP --json":  "7 8",
-		"-t -i :8080 --control=/x -n": "9",
+		"":                                "3 5 6 4 9 10 7 8",
+		"-nP":                             "3 5 6 4 9 10 7 8",
+		"-i":                              "3 5 6 4 9 10 7 8",
+		"-i4 -n":                          "3 5 6 7 8",
+		"-i 6TCP":                         "4 9 10",
+		"-nPiUDP":                         "7 8",
+		"-iTCP:80 -P":                     "3 5 6 4 10",
+		"-i :53,8080":                     "9 7 8",
+		"-i:http":                         "3 5 6 4 10",
+		"-i :50-60":                       "7 8",
+		"-i@10.9.0.1":                     "5 6 8",
+		"-i 6@[fd00::1]:9":                "10",
+		"-iUDP -iTCP:8080":                "9 7 8",
+		"-iTCP -sTCP:LISTEN":              "3 4 9",
+		"-iTCP -s TCP:close_wait":         "6",
+		"-iTCP -sTCP:^LISTEN":             "5 6 10",
+		"-iTCP -sTCP:^LISTEN,^CLOSE_WAIT": "5 10",
+		"-u root -a -iUDP":                "7 8",
+		"-u ^root -a -iUDP":               "",
+		"-u 0 -a -i:8080":                 "9",
+		"-c cat -a -i:8080":               "9",
+		"-c dog":                          "",
+		"-c /^CAT.*p$/i -a -i:8080":       "9",
+		"-c ^cat -a -i":                   "",
+		"-p ^812 -a -i":                   "",
+		"+c 0 -F pn -iUDP":                "7 8",
+		"-p 812":                          "3 5 6 4 9 10 7 8",
+		"-p 1":                            "",
+		"-p 1 -iUDP":                      "7 8",
+		"-a -p 1 -iUDP":                   "",
+		"-a -p 1,812 -iUDP":               "7 8",
+		"--control /x -i4UDP --json":      "7 8",
+		"-t -i :8080 --control=/x -n":     "9",
 	} {
 		o, err := ParseLsof(strings.Fields(args))
 		if err != nil {
@@ -131,6 +142,35 @@ func TestLsofSelection(t *testing.T) {
 		}
 		if strings.Contains(args, "/x") != (o.Control == "/x") || strings.Contains(args, "--json") != o.JSON {
 			t.Errorf("lsof %s: control socket %q, JSON %v", args, o.Control, o.JSON)
+		}
+	}
+}
+
+// TestLsofFields: what programs read, a field a line.
+func TestLsofFields(t *testing.T) {
+	for args, want := range map[string]string{
+		"-nP -iUDP -F":          "p812\nccatflap\nLroot\nf7\nau\nl \ntIPv4\nd\no0t0\nPUDP\nn*:53\nf8\nau\nl \ntIPv4\nd\no0t0\nPUDP\nn10.9.0.2:53->10.9.0.1:4242\n",
+		"-nP -iTCP:8080 -FcnT":  "p812\nccatflap\nn*:8080\nTST=LISTEN\nTQR=0\nTQS=5\n",
+		"-nP -iTCP:8080 -F 0pn": "p812\x00\nn*:8080\x00\n",
+	} {
+		o, err := ParseLsof(strings.Fields(args))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b bytes.Buffer
+		if err := o.Print(&b, o.Select(testSockets, testProcess), testProcess); err != nil {
+			t.Fatal(err)
+		}
+		if b.String() != want {
+			t.Errorf("lsof %s: %q, want %q", args, b.String(), want)
+		}
+	}
+	for args, want := range map[string]string{
+		"-sTCP:NONSENSE": "unknown TCP state name: NONSENSE", "-sTCP:^NONSENSE": "unknown TCP state name: ^NONSENSE", "-Fz": "there is no field 'z'",
+		"-u nosuchuser": `no user "nosuchuser"`, "-c /x": "no regular expression", "-c": "want the beginning", "+c x": `+c "x"`, "-p ^x": "want process IDs",
+	} {
+		if _, err := ParseLsof(strings.Fields(args)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("lsof %s: %v, want %q", args, err, want)
 		}
 	}
 }

@@ -34,10 +34,18 @@ func TestExpressionErrors(t *testing.T) {
 	for _, tt := range []struct{ expr, msg, remedy string }{
 		{"tpc port 80", `"tpc" at column 1 of "tpc port 80"`, "not, !, (, inbound, outbound, less, greater, ip, ip6, tcp"},
 		{"tcp port", `at the end of "tcp port"`, "PORT"},
-		{"tcp port http", `"http" at column 10`, "PORT"},
+		{"tcp port nosuch", `"nosuch" at column 10`, "PORT"},
+		{"tcp[13", `at the end of "tcp[13"`, "]"},
+		{"tcp[13:3] = 1", `"3" at column 8`, "1, 2, 4"},
+		{"tcp[] = 1", `"]" at column 5`, "NUMBER"},
+		{"ip[8] + > 1", `">" at column 9`, "NUMBER"},
+		{"len >", `at the end of "len >"`, "NUMBER"},
+		{"net 10.9.0.1/24", `"10.9.0.1/24" at column 5`, "want net 10.9.0.0/24, or host 10.9.0.1"},
+		{"net 10.9.0.0 mask 255.0.255.0", `"255.0.255.0" at column 19`, "MASK"},
+		{"proto none", `"none" at column 7`, "PROTOCOL"},
 		{"port 65536", `"65536" at column 6`, "PORT"},
-		{"tcp 80", `"80" at column 5`, "src, dst, host, net, port, portrange"},
-		{"host example.com", `"example.com" at column 6`, "ADDRESS"},
+		{"tcp 80", `"80" at column 5`, "src, dst, host, net, port, portrange, proto"},
+		{"host none.invalid", `"none.invalid" at column 6`, "no host's name"},
 		{"host 10.0.0.0/8", `"10.0.0.0/8" at column 6`, "ADDRESS"},
 		{"net 10.0.0.0/33", `"10.0.0.0/33" at column 5`, "ADDRESS/LEN"},
 		{"portrange 9-1", `"9-1" at column 11`, "PORT-PORT"},
@@ -52,6 +60,38 @@ func TestExpressionErrors(t *testing.T) {
 		var u *remedy.UsageError
 		if !errors.As(err, &u) || !strings.Contains(u.Msg, tt.msg) || !strings.Contains(u.Remedy, tt.remedy) {
 			t.Errorf("%q: %v (%+v), want %q and %q", tt.expr, err, u, tt.msg, tt.remedy)
+		}
+	}
+}
+
+// TestExpressionForeign: what selects nothing here is refused by its name.
+func TestExpressionForeign(t *testing.T) {
+	for expr, word := range clitest.ForeignExpressions {
+		_, err := ParseExpression("tcpdump", []string{expr})
+		var u *remedy.UsageError
+		if !errors.As(err, &u) || !strings.Contains(u.Msg, `"`+word+`" at column`) || !strings.Contains(u.Remedy, word+" selects nothing here: ") {
+			t.Errorf("%q: %v (%+v)", expr, err, u)
+		}
+	}
+}
+
+// TestExpressionIPv6: bytes of TCP, UDP and ICMPv6 are those of IPv6 packets too.
+func TestExpressionIPv6(t *testing.T) {
+	for expr, want := range map[string]bool{"tcp[tcpflags] & tcp-fin != 0": true, "ip6 and tcp[0:2] > 0": true, "udp[0] >= 0": true, "icmp6[icmp6type] = icmp6-echo": true} {
+		e, err := ParseExpression("tcpdump", []string{expr})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := false
+		for _, p := range clitest.Packets(t) {
+			k, err := packet.Parse(p.Data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = got || k.Version == 6 && e(&k, false)
+		}
+		if got != want {
+			t.Errorf("%s: selects an IPv6 packet: %v", expr, got)
 		}
 	}
 }

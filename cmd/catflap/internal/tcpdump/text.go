@@ -15,6 +15,10 @@ type Text struct {
 	Absolute bool // -S: TCP sequence numbers as they are, not relative to the first
 	Link     bool // -e: device, direction, length and segments; and packets that the link has lost
 	Stamp    int  // how often -t is given, up to MaxStamp
+	Quick    bool // -q: addresses, protocol and length
+	Hex      bool // -x: the bytes of a packet, in hex
+	HexASCII bool // -X: in hex and as text
+	ASCII    bool // -A: as text
 
 	tracker     *packet.Tracker
 	first, last time.Time
@@ -28,7 +32,10 @@ func (t *Text) Shows(ev *stack.Event) bool {
 	return ev.Packet != nil || t.Link && ev.Link != nil && record.NeverSeen(ev.Link)
 }
 
-// Line is the line of an event that Shows, without the end of line.
+// Bytes reports whether the bytes of packets are shown.
+func (t *Text) Bytes() bool { return t.Hex || t.HexASCII || t.ASCII }
+
+// Line is the line of an event that Shows, and the lines of its bytes, without the end of line.
 func (t *Text) Line(ev *stack.Event) string {
 	data, length := []byte(nil), 0
 	link := ""
@@ -51,11 +58,14 @@ func (t *Text) Line(ev *stack.Event) string {
 		if !t.Absolute {
 			text = t.tracker.Format(k)
 		}
+		if t.Quick {
+			text = quick(&k)
+		}
 	}
 	if t.Link {
 		text = link + ": " + text
 	}
-	return t.stamp(ev.Time) + text
+	return t.stamp(ev.Time) + text + t.bytes(data)
 }
 
 // linkText is what -e says of a packet.

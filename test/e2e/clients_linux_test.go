@@ -1,4 +1,4 @@
-//go:build npm
+//go:build clients
 
 package e2e
 
@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/catflap/catflap/internal/testenv"
@@ -86,4 +87,48 @@ func TestToxiproxyNode(t *testing.T) {
 		t.Errorf("%s%s", r.stdout, r.stderr)
 	}
 	p.stop(t)
+}
+
+// TestPodman: a container without a network has our device for as long as attach runs. Its image is a busybox alone.
+func TestPodman(t *testing.T) {
+	t.Parallel()
+	testenv.Require(t, testenv.Root, testenv.Tun, "podman", "runc", "busybox", "tar")
+	dir := sharedDir(t)
+	// The container's files are below dir, so that nobody else's are touched.
+	podman := filepath.Join(dir, "bin", "podman")
+	for file, text := range map[string]string{podman: `#!/bin/sh
+PATH=${PATH#*:}
+exec podman --runtime "$(command -v runc)" --root "` + dir + `/storage" --runroot "` + dir + `/run" --storage-driver vfs --cgroup-manager cgroupfs --events-backend file "$@"
+`, filepath.Join(dir, "image.sh"): `set -e
+mkdir -p "$1/image/bin"; cp "$(command -v busybox)" "$1/image/bin/busybox"
+for name in sh sleep wget; do ln -s busybox "$1/image/bin/$name"; done
+tar -C "$1/image" -cf - . | "$2" import - purr
+"$2" run -d --name purr --network none --ulimit nofile=1024:1024 --ulimit nproc=1000:1000 purr /bin/sleep 1000
+`} {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	env := []string{"PATH=" + filepath.Dir(podman) + ":" + os.Getenv("PATH"), "HOME=" + dir}
+	in := func(args ...string) *process {
+		return start(t, command{args: args, env: env})
+	}
+	t.Cleanup(func() { in(podman, "rm", "-f", "-t", "0", "purr").wait() })
+	in("sh", filepath.Join(dir, "image.sh"), dir, podman).wait().want(t, 0)
+	wget := func() result { return in(podman, "exec", "purr", "wget", "-q", "-O", "-", "http://10.9.0.2/").wait() }
+	if r := wget(); r.status == 0 {
+		t.Fatalf("there is a network before: %s", r.stdout)
+	}
+	a := in(catflap(t), "attach", "--container", "purr", "--netem", "delay 1ms")
+	a.await("CATFLAP_CONTROL")
+	if r := wget().want(t, 0); r.stdout != "Hello kitty!" {
+		t.Errorf("%q, %s", r.stdout, r.stderr)
+	}
+	in(podman, "kill", "purr").wait().want(t, 0)
+	if r := a.wait().want(t, 0); !strings.Contains(r.stderr, "container purr has ended") {
+		t.Error(r.stderr)
+	}
 }
