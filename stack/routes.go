@@ -121,17 +121,20 @@ type LinkInfo struct {
 	MTU      int            `json:"mtu"`
 	Loopback bool           `json:"loopback,omitempty"`
 	Addrs    []netip.Prefix `json:"addrs"`
+	Counters LinkCounters   `json:"counters"`
 }
 
 // Links returns the links in the order in which they were added; lo is first.
 func (s *Stack) Links() []LinkInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	nics := s.ns.NICInfo()
 	var out []LinkInfo
 	for _, l := range *s.links.Load() {
 		d, _ := s.db.Load().Device(l.name)
 		out = append(out, LinkInfo{
 			Index: int(l.id), Name: l.name, MTU: int(l.MTU()), Loopback: l.loopback, Addrs: slices.Clone(d.Addrs),
+			Counters: s.linkCounters(nics, l),
 		})
 	}
 	return out
