@@ -1,7 +1,9 @@
 package stack
 
 import (
+	"fmt"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -88,6 +90,30 @@ func (s *Stack) Sockets() []SocketInfo {
 		out = append(out, k.info())
 	}
 	return out
+}
+
+// Ends are the addresses of a connection, or of a listener, which has no Remote.
+type Ends struct {
+	Local  netip.AddrPort `json:"local"`
+	Remote netip.AddrPort `json:"remote,omitzero"`
+}
+
+// Destroy ends a TCP connection at once, with an RST, or a listener, as SOCK_DESTROY of sock_diag(7) does: the calls of
+// who has the socket fail. The error wraps syscall.ENOENT if there is no such socket.
+func (s *Stack) Destroy(e Ends) error {
+	same := func(a, b netip.AddrPort) bool {
+		return a.Port() == b.Port() && (a.Addr().Unmap() == b.Addr().Unmap() || !a.Addr().IsValid() && b.Addr().IsUnspecified() || !b.Addr().IsValid() && a.Addr().IsUnspecified())
+	}
+	for _, c := range s.tcpConns() {
+		if st := c.State(); st.ended() || st == tcpNew {
+			continue
+		}
+		if local, remote := c.Ends(); same(local, e.Local) && (remote == e.Remote || same(remote, e.Remote)) {
+			c.Abort()
+			return nil
+		}
+	}
+	return fmt.Errorf("destroy %s %s: %w", e.Local, e.Remote, syscall.ENOENT)
 }
 
 // SocketByFD describes the socket at fd; ok is false if there is none.

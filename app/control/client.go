@@ -195,6 +195,11 @@ func (c *Client) Sockets(ctx context.Context) ([]stack.SocketInfo, error) {
 	return do[[]stack.SocketInfo](ctx, c, http.MethodGet, "/sockets", nil, nil)
 }
 
+// Destroy ends a TCP connection or listener: stack.Destroy.
+func (c *Client) Destroy(ctx context.Context, e stack.Ends) error {
+	return c.change(ctx, http.MethodDelete, "/sockets", e)
+}
+
 // LookupRoute asks where a packet would go: stack.LookupRoute.
 func (c *Client) LookupRoute(ctx context.Context, rq stack.RouteQuery) (*stack.RouteLookup, error) {
 	q := url.Values{"dst": {rq.Dst.String()}}

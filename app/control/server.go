@@ -97,6 +97,7 @@ func (s *Server) handler() http.Handler {
 	answer("POST /addrs", change(func(a Addr) error { return s.stack.AddAddr(a.Dev, a.Prefix) }))
 	answer("DELETE /addrs", change(func(a Addr) error { return s.stack.DelAddr(a.Dev, a.Prefix) }))
 	answer("GET /sockets", func(*http.Request) (any, error) { return list(s.stack.Sockets()), nil })
+	answer("DELETE /sockets", change(s.stack.Destroy))
 	answer("GET /lookup/route", s.lookupRoute)
 	answer("GET /lookup/socket", s.lookupSocket)
 	answer("GET /lookup/packet", s.lookupPacket)

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/catflap/catflap/internal/packet"
-	"github.com/catflap/catflap/internal/ring"
 	"github.com/catflap/catflap/stack"
 )
 
@@ -43,7 +42,7 @@ type connection struct {
 	lostBefore uint64 // events lost when it was first heard of
 
 	place *list.Element // in Recorder.open or Recorder.done
-	kept  ring.Queue[*entry]
+	kept  kept
 	limit int // of kept
 }
 

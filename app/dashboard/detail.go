@@ -35,11 +35,7 @@ func (r *Recorder) entry(seq uint64) *entry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	look := func(c *connection) *entry {
-		n := c.kept.Find(func(e *entry) bool { return e.seq >= seq })
-		if n < c.kept.Next() && c.kept.At(n).seq == seq {
-			return c.kept.At(n)
-		}
-		return nil
+		return c.kept.Find(seq)
 	}
 	if e := look(r.stray); e != nil {
 		return e

@@ -6,6 +6,7 @@ import "time"
 const (
 	maxEvents      = 100_000 // of all connections: 60 MB
 	maxConnEvents  = 20_000  // of one connection: some 10 MB sent in segments, each with its ACK and sample
+	keptBeginning  = 500     // of those, that are the connection's first: handshake, request, slow start
 	maxConnections = 2_000   // as many rows as a page can sort and filter while they change
 	maxCalls       = 200     // calls that belong to no connection: socket, bind, listen of a busy program
 	maxStray       = 2_000   // packets of no TCP connection: UDP, ICMP, fragments

@@ -21,7 +21,7 @@ import (
 // It takes events one by one with Add, from a live stack or a recording.
 type Recorder struct {
 	payload bool
-	max     struct{ events, connEvents, connections int }
+	max     struct{ events, connEvents, beginning, connections int }
 
 	scratch []byte // of Add's caller: Add is called by one goroutine at a time
 
@@ -60,7 +60,7 @@ func NewRecorder(start time.Time, payload bool) *Recorder {
 		byID: map[int]*connection{}, byConn: map[uint64]*connection{}, byKey: map[tuple]*connection{}, hiddenFDs: map[int]bool{},
 		calls: &connection{fd: -1, limit: maxCalls}, stray: &connection{fd: -1, limit: maxStray},
 	}
-	r.max.events, r.max.connEvents, r.max.connections = maxEvents, maxConnEvents, maxConnections
+	r.max.events, r.max.connEvents, r.max.beginning, r.max.connections = maxEvents, maxConnEvents, keptBeginning, maxConnections
 	r.path.init()
 	return r
 }
@@ -317,7 +317,7 @@ func (r *Recorder) meets(c *connection, p *stack.PacketEvent, at time.Duration) 
 
 // admit makes a connection, which may forget another.
 func (r *Recorder) admit(conn uint64, key tuple, at time.Duration, role string) *connection {
-	c := &connection{key: key, role: role, fd: -1, opened: at, lostBefore: r.lost, limit: r.max.connEvents}
+	c := &connection{key: key, role: role, fd: -1, opened: at, lostBefore: r.lost, limit: r.max.connEvents, kept: kept{beginning: r.max.beginning}}
 	if r.hiddenPort != 0 && key.local.Port() == r.hiddenPort {
 		c.hidden = true
 		r.hiddenIDs--
@@ -408,7 +408,7 @@ func (r *Recorder) keep(c *connection, e *entry) {
 	}
 }
 
-// drop forgets the oldest entry of a connection.
+// drop forgets the oldest entry of a connection, but for those of its beginning.
 func (r *Recorder) drop(c *connection) {
 	e := c.kept.Pop()
 	if e.older != nil {
@@ -462,7 +462,7 @@ const senderSearch = 256
 
 // sender finds the packet event of a segment that went out, 0 if it is not kept.
 func (c *connection) sender(s *segment) uint64 {
-	for n, i := c.kept.Next(), 0; n > c.kept.First() && i < senderSearch; n, i = n-1, i+1 {
+	for n, i := c.kept.Next(), 0; n > c.kept.Seek(n-1) && i < senderSearch; n, i = n-1, i+1 {
 		e := c.kept.At(n - 1)
 		p := e.packet
 		if p == nil || !p.out {

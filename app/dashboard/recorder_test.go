@@ -241,10 +241,27 @@ func TestDuplicateACK(t *testing.T) {
 	}
 }
 
+// However long a connection lasts, its handshake is kept, and what is missing after it is a gap at its place.
+func TestBeginningIsKept(t *testing.T) {
+	s := newStory(t)
+	s.r.max.connEvents, s.r.max.beginning = 10, 4
+	s.shake()
+	for range 20 {
+		s.out(7, "ESTABLISHED", seg{flags: packet.ACK, seq: 5001, ack: 1001})
+		s.check()
+	}
+	if got := s.kinds(1); got != "pspp(gap 16)pppppp" {
+		t.Errorf("events %s", got)
+	}
+	if s.r.entry(1) == nil || s.r.entry(10) != nil {
+		t.Error("the first event is not found, or one that is not kept is")
+	}
+}
+
 // Events that the stack lost, and those that were forgotten, are gaps at their place.
 func TestGaps(t *testing.T) {
 	s := newStory(t)
-	s.r.max.connEvents = 6
+	s.r.max.connEvents, s.r.max.beginning = 6, 0
 	s.shake()
 	if got := s.kinds(1); got != "psppsc" {
 		t.Fatalf("events %s", got)

@@ -33,11 +33,16 @@ func (r *Recorder) read(cur *cursor, batch []*entry, room int) (_ []*entry, gap 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	kept := &cur.conn.kept
-	if kept.First() > cur.next {
-		gap, cur.next = kept.First()-cur.next, kept.First()
-	}
-	for ; cur.next < kept.Next() && len(batch) < room; cur.next++ {
-		e := kept.At(cur.next)
+	for cur.next < kept.Next() && len(batch) < room {
+		n := kept.Seek(cur.next)
+		if n > cur.next && len(batch) > 0 {
+			break
+		}
+		gap += n - cur.next
+		if cur.next = n; n == kept.Next() {
+			break
+		}
+		e := kept.At(n)
 		if n := e.lost - cur.lost; n > 0 {
 			if len(batch) > 0 {
 				break
@@ -46,6 +51,7 @@ func (r *Recorder) read(cur *cursor, batch []*entry, room int) (_ []*entry, gap 
 			cur.lost = e.lost
 		}
 		batch = append(batch, e)
+		cur.next++
 	}
 	return batch, gap
 }

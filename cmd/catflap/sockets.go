@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -36,17 +38,40 @@ func socketsOf(ctx context.Context, cl *control.Client) ([]stack.SocketInfo, soc
 
 func newSS(e *env) *cobra.Command {
 	var o sockets.SS
+	var summary, kill, unix, raw, packet bool
+	var family string
 	c := &cobra.Command{
-		Use:   "ss [-t] [-u] [-l] [-a] [-n] [-i] [-o] [-p] [-H] [-4|-6]",
+		Use:   "ss [-t] [-u] [-l] [-a] [-n] [-i] [-o] [-p] [-e] [-s] [-O] [-K] [-H] [-4|-6] [state STATE] [FILTER]",
 		Short: "List the stack's sockets as ss(8) prints them",
 		Long: `ss lists the sockets of the userspace stack in iproute2's format. Without -a and -l it lists
 connections, but for those in TIME-WAIT and SYN-RECV. -i adds what the stack knows of each connection,
 in ss's order and spellings; what it does not know is not printed.
-Addresses are always printed as numbers; ports have the names of ` + sockets.ServicesFile + ` unless -n is given.`,
+Addresses are always printed as numbers; ports have the names of ` + sockets.ServicesFile + ` unless -n is given.
+
+A FILTER is in the language of ss(8):
+  state established, exclude time-wait, state connected|synchronized|bucket|big|all
+  src HOST, dst HOST (10.9.0.0/24, 10.9.0.2:80, [fd00:9::2]:80, *:80), sport = :80, dport >= :1024, dev cat0
+  not, and, or, parentheses; terms without a word between them must all hold
+-K ends the TCP connections and listeners that are listed, with an RST to the peer.`,
 		Example: `  catflap ss -tln
-  catflap ss -tni`,
-		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
+  catflap ss -tni state established '( sport = :80 or dport = :80 )'
+  catflap ss -K dst 10.9.0.1`,
+		RunE: func(c *cobra.Command, args []string) (err error) {
+			if o.Filter, err = sockets.ParseFilter(args); err != nil {
+				return err
+			}
+			switch family {
+			case "":
+			case "inet":
+				o.IPv4 = true
+			case "inet6":
+				o.IPv6 = true
+			case "unix", "link", "netlink", "vsock", "tipc", "xdp":
+				o.None = true
+			default:
+				return remedy.Usagef("ss: -f %s: want inet or inet6", family)
+			}
+			o.None = o.None || unix || raw || packet
 			cl, err := e.client()
 			if err != nil {
 				return err
@@ -55,7 +80,15 @@ Addresses are always printed as numbers; ports have the names of ` + sockets.Ser
 			if err != nil {
 				return fmt.Errorf("ss: %w", err)
 			}
+			if summary {
+				return sockets.Summary(e.stdout, all)
+			}
 			ks := o.Select(all)
+			if kill {
+				if ks, err = destroy(c.Context(), cl, ks); err != nil {
+					return err
+				}
+			}
 			if e.json {
 				return e.printJSON(ks)
 			}
@@ -68,7 +101,31 @@ Addresses are always printed as numbers; ports have the names of ` + sockets.Ser
 	fs.BoolVarP(&o.Timers, "options", "o", false, "the timer that runs, of those that the stack knows of")
 	fs.BoolVarP(&o.TCPInfo, "info", "i", false, "what the stack knows of each TCP connection")
 	fs.BoolVarP(&o.NoHeader, "no-header", "H", false, "no header line")
+	fs.BoolVarP(&o.Extended, "extended", "e", false, "the number of each socket")
+	fs.BoolVarP(&o.OneLine, "oneline", "O", false, "each socket on one line")
+	fs.BoolVarP(&summary, "summary", "s", false, "how many sockets there are")
+	fs.BoolVarP(&kill, "kill", "K", false, "end the TCP sockets that are listed, and list those that were")
+	fs.BoolVarP(&unix, "unix", "x", false, "sockets of the Unix domain, of which the stack has none")
+	fs.BoolVarP(&raw, "raw", "w", false, "raw sockets, of which the stack has none")
+	fs.BoolVarP(&packet, "packet", "0", false, "packet sockets, of which the stack has none")
+	fs.StringVarP(&family, "family", "f", "", "sockets of the family `inet|inet6` only")
 	return c
+}
+
+// destroy ends TCP sockets, and returns those that it ended.
+func destroy(ctx context.Context, cl *control.Client, ks []stack.SocketInfo) (ended []stack.SocketInfo, err error) {
+	for _, k := range ks {
+		if k.Network != "tcp" {
+			continue
+		}
+		switch err := cl.Destroy(ctx, stack.Ends{Local: k.Local, Remote: k.Remote}); {
+		case err == nil:
+			ended = append(ended, k)
+		case !errors.Is(err, syscall.ENOENT): // it has ended meanwhile
+			return ended, fmt.Errorf("ss: -K: %w", err)
+		}
+	}
+	return ended, nil
 }
 
 func newNetstat(e *env) *cobra.Command {

@@ -178,6 +178,54 @@ func TestTimeStops(t *testing.T) {
 	p.until("the end again", here+` === 'CLOSED '`)
 }
 
+// TestEndings: each way through the states is drawn for what it was, and red is for a reset alone.
+func TestEndings(t *testing.T) {
+	for _, tt := range []struct {
+		name, states string
+		rst          bool
+		odd          string // class of the edge that is none of the figure's
+		text         string
+	}{
+		{"FIN and ACK in one segment", "SYN-RECEIVED ESTABLISHED FIN-WAIT-1 TIME-WAIT CLOSED", false, "", "rcv FIN, ACK of FIN"},
+		{"simultaneous close", "SYN-RECEIVED ESTABLISHED FIN-WAIT-1 CLOSING TIME-WAIT CLOSED", false, "", "rcv ACK of FIN"},
+		{"simultaneous open", "SYN-SENT SYN-RECEIVED ESTABLISHED CLOSE-WAIT LAST-ACK CLOSED", false, "", "rcv SYN / snd SYN,ACK"},
+		{"reset", "SYN-RECEIVED ESTABLISHED CLOSED", true, "reset", "RST"},
+		{"given up", "SYN-RECEIVED ESTABLISHED FIN-WAIT-1 CLOSED", false, "silence", "no answer: given up"},
+	} {
+		f := newFixture(t, storyPlots()[0])
+		s := f.stories[0]
+		last := s.events[len(s.events)-1]
+		s.events = slices.DeleteFunc(s.events, func(e ev) bool { return e.K == "s" })
+		from := "LISTEN"
+		if strings.HasPrefix(tt.states, "SYN-SENT") {
+			from = "CLOSED"
+		}
+		for i, state := range strings.Fields(tt.states) {
+			s.events = append(s.events, ev{K: "s", Seq: last.Seq + uint64(2*i+2), T: last.T + float64(i+1)*1e-3, From: from, To: state})
+			from = state
+		}
+		if tt.rst {
+			end := s.events[len(s.events)-1]
+			s.events = append(s.events[:len(s.events)-1], ev{K: "p", Seq: end.Seq - 1, T: end.T, Out: ptr(false), Flags: "R", Plen: ptr(0), Len: 40}, end)
+		}
+		p := open(t, desktop, f.URL+"#/conn/1")
+		p.until(tt.name+": the end", `document.querySelector('#states .node.here')?.dataset.state === 'CLOSED '`)
+		odd := eval[[]string](p, `[...document.querySelectorAll('#states .edge.odd')].map((e) => e.getAttribute('class'))`)
+		if want := "edge taken odd " + tt.odd; (tt.odd == "") != (len(odd) == 0) || len(odd) > 0 && odd[0] != want {
+			t.Errorf("%s: edges %q, want %q", tt.name, odd, tt.odd)
+		}
+		taken := eval[[]string](p, `[...document.querySelectorAll('#states .edge-text.taken')].map((e) => e.textContent)`)
+		if !slices.Contains(taken, tt.text) {
+			t.Errorf("%s: the path says %q, want %q there", tt.name, taken, tt.text)
+		}
+		red := eval[bool](p, `[...document.querySelectorAll('#states .edge.taken')].some((e) => getComputedStyle(e).stroke === getComputedStyle(Object.assign(document.body.appendChild(document.createElement('i')), { style: 'color: var(--again)' })).color)`)
+		if red != tt.rst {
+			t.Errorf("%s: an edge is red: %v", tt.name, red)
+		}
+		p.keep("states-"+strings.ReplaceAll(tt.name, " ", "-"), true)
+	}
+}
+
 func TestPacketPanel(t *testing.T) {
 	f := newFixture(t, storyPlots()...)
 	p := open(t, desktop, f.URL+"#/conn/1")

@@ -175,11 +175,11 @@ func TestEgressGibibyte(t *testing.T) {
 	}
 	n := newNeighbourhood(t)
 	file := n.dir + "/outside/files/f"
-	want := n.at(n.outside, fmt.Sprintf("head -c %d /dev/urandom | tee %s | sha256sum", bytes, file)).want(t, 0).stdout
-	l := start(t, command{args: enter(n.outside, "sh", "-c", "nc -N -l -p 9001 </dev/null | sha256sum")})
+	want := start(t, command{args: enter(n.outside, "sh", "-c", fmt.Sprintf("head -c %d /dev/urandom | tee %s | sha256sum", bytes, file)), limit: bulkPatience}).wait().want(t, 0).stdout
+	l := start(t, command{args: enter(n.outside, "sh", "-c", "nc -N -l -p 9001 </dev/null | sha256sum"), limit: bulkPatience})
 	testenv.Await(t, "nc", func() bool { return n.at(n.outside, "ss -tlnH sport = :9001").stdout != "" })
-	r := run(t, enter(n.caller, fast(t), "run", "--egress", "all", "--", "sh", "-c",
-		"curl -sS http://"+outsideAddr+"/files/f | sha256sum; nc -N "+outsideAddr+" 9001 <"+file)...).want(t, 0)
+	r := start(t, command{args: enter(n.caller, fast(t), "run", "--egress", "all", "--", "sh", "-c",
+		"curl -sS http://"+outsideAddr+"/files/f | sha256sum; nc -N "+outsideAddr+" 9001 <"+file), limit: bulkPatience}).wait().want(t, 0)
 	if r.stdout != want || l.wait().stdout != want {
 		t.Errorf("down %s, up %s, want %s", r.stdout, l.stdout.String(), want)
 	}

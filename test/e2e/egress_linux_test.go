@@ -186,7 +186,7 @@ func TestShortConnections(t *testing.T) {
 		count = 3_000 // the rest is for the run without
 	}
 	script := fmt.Sprintf("echo 40000 40499 >/proc/sys/net/ipv4/ip_local_port_range; %s %s:80 %d", strings.Join(program(t, "short-connections"), " "), outsideAddr, count)
-	r := start(t, command{args: enter(n.caller, fast(t), "run", "--egress", "all", "--", "sh", "-c", script), limit: 3 * patience}).wait().want(t, 0)
+	r := start(t, command{args: enter(n.caller, fast(t), "run", "--egress", "all", "--", "sh", "-c", script), limit: bulkPatience}).wait().want(t, 0)
 	if r.stdout != "failed 0\n" {
 		t.Errorf("of %d connections: %s", count, r.stdout)
 	}

@@ -84,6 +84,9 @@ func catflap(t testing.TB) string { t.Helper(); return binary(t, 1) }
 // patience is how long a program may run that takes no time to speak of: only what hangs takes longer.
 const patience = testenv.Patience
 
+// bulkPatience is the same for what moves a gibibyte, or opens thousands of connections.
+const bulkPatience = 8 * patience
+
 // command is a program to run.
 type command struct {
 	args  []string

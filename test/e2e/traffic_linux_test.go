@@ -53,7 +53,7 @@ func TestGibibyte(t *testing.T) {
 			moved = quarterGibibyte
 		}
 		script := fmt.Sprintf("curl -sSg '%s/bytes/%d' | curl -sSg -T - '%s/upload'", url, moved.bytes, url)
-		r := start(t, command{args: runArgs(bin, driver, script), limit: 2 * patience}).wait().want(t, 0)
+		r := start(t, command{args: runArgs(bin, driver, script), limit: bulkPatience}).wait().want(t, 0)
 		var got uploaded
 		if err := json.Unmarshal([]byte(r.stdout), &got); err != nil {
 			t.Fatalf("%v: stdout %q, stderr %q", err, r.stdout, r.stderr)
@@ -68,7 +68,7 @@ func TestGibibyte(t *testing.T) {
 func TestGibibyteToWc(t *testing.T) {
 	t.Parallel()
 	testenv.Require(t, testenv.Root, testenv.Tun, "curl")
-	r := run(t, fast(t), "run", "--", "sh", "-c", "curl -s http://10.9.0.2/bytes/1073741824 | wc -c").want(t, 0)
+	r := start(t, command{args: []string{fast(t), "run", "--", "sh", "-c", "curl -s http://10.9.0.2/bytes/1073741824 | wc -c"}, limit: bulkPatience}).wait().want(t, 0)
 	if strings.TrimSpace(r.stdout) != "1073741824" {
 		t.Errorf("stdout %q, want 1073741824", r.stdout)
 	}

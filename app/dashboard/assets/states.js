@@ -30,6 +30,25 @@ const arrows = [
   ['TIME-WAIT', 'CLOSED ', '2 MSL', 'delete TCB', 'middle', 0, -16],
 ];
 
+// Transitions that the figure leaves to the text (RFC 9293 section 3.10), drawn where a connection takes them.
+const rare = [
+  ['CLOSED', 'SYN-RECEIVED', 'rcv SYN', 'snd SYN,ACK', 'end', -14, -10], // the listener is seen as another connection
+  ['FIN-WAIT-1', 'TIME-WAIT', 'rcv FIN, ACK of FIN', 'snd ACK', 'end', -14, 12], // one segment has both: 3.10.7.4
+  ['SYN-RECEIVED', 'CLOSE-WAIT', 'rcv FIN', 'snd ACK', 'start', 12, -8],
+  ['SYN-RECEIVED', 'LISTEN', 'rcv RST', '', 'start', 12, -8], // of a passive OPEN
+  ['SYN-SENT', 'CLOSED ', 'CLOSE', 'delete TCB', 'start', 12, 4],
+  ['LISTEN', 'CLOSED ', 'CLOSE', 'delete TCB', 'start', 12, 4],
+];
+
+// An end without a transition of its own: by a reset, which is seen as a packet, or because nothing came any more.
+const endings = { reset: 'RST', silence: 'no answer: given up', unknown: 'ended' };
+
+/** ending tells why a connection went to CLOSED from a state whose transitions do not lead there. */
+export function ending(events, gaps) {
+  if (events.some((e) => e.k === 'p' && e.flags?.includes('R'))) return 'reset';
+  return gaps ? 'unknown' : 'silence'; // what was missed may have been the RST
+}
+
 const NARROW = 480;
 
 export class States {
@@ -68,17 +87,19 @@ export class States {
     path.forEach((p) => reached.set(p.to, p.t));
     const here = path.at(-1)?.to;
 
-    const lines = [...arrows];
+    const lines = [...arrows], why = ending(model.events.filter((e) => view.shows(e.t)), model.totals.gaps || model.base);
     for (const p of path) {
-      if (p.from !== p.to && !arrows.some(([a, b]) => a === p.from && b === p.to) && places[p.from] && places[p.to]) lines.push([p.from, p.to, 'reset or given up', '', 'start', 12, 4, true]);
+      if (p.from === p.to || !places[p.from] || !places[p.to] || lines.some(([a, b]) => a === p.from && b === p.to)) continue;
+      const known = rare.find(([a, b]) => a === p.from && b === p.to && !(b === 'CLOSED ' && why === 'reset'));
+      lines.push(known ?? [p.from, p.to, p.to === 'CLOSED ' ? endings[why] : '', '', 'start', 12, 4, p.to === 'CLOSED ' ? why : 'unknown']);
     }
     const edges = s('g'), words = s('g'), nodes = s('g');
     for (const [from, to, event, action, anchor, dx, dy, odd] of lines) {
       const a = edge(at(from), at(to), bw / 2 + 2, bh / 2 + 2), b = edge(at(to), at(from), bw / 2 + 5, bh / 2 + 5);
       const n = taken.get(`${from}>${to}`);
       const angle = Math.atan2(b[1] - a[1], b[0] - a[0]);
-      edges.append(s('line', { class: `edge${n ? ' taken' : ''}${odd ? ' odd' : ''}`, x1: a[0], y1: a[1], x2: b[0] - 6 * Math.cos(angle), y2: b[1] - 6 * Math.sin(angle) }),
-        s('path', { class: `edge-head${n ? ' taken' : ''}`, d: 'M0 0L-8 -3.5L-8 3.5Z', transform: `translate(${b[0]} ${b[1]}) rotate(${angle * 180 / Math.PI})` }));
+      edges.append(s('line', { class: `edge${n ? ' taken' : ''}${odd ? ` odd ${odd}` : ''}`, x1: a[0], y1: a[1], x2: b[0] - 6 * Math.cos(angle), y2: b[1] - 6 * Math.sin(angle) }),
+        s('path', { class: `edge-head${n ? ' taken' : ''}${odd === 'reset' ? ' reset' : ''}`, d: 'M0 0L-8 -3.5L-8 3.5Z', transform: `translate(${b[0]} ${b[1]}) rotate(${angle * 180 / Math.PI})` }));
       const mx = (a[0] + b[0]) / 2, my = (a[1] + b[1]) / 2;
       if (n) words.append(s('circle', { class: 'step-dot', cx: mx, cy: my, r: 8.5 }), s('text', { class: 'step-number', x: mx, y: my + 3.6, 'text-anchor': 'middle' }, n));
       if (narrow) continue;

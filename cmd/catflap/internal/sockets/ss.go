@@ -21,13 +21,24 @@ var ssStates = map[string]string{
 // SS is ss(8).
 type SS struct {
 	Options
-	TCPInfo  bool // -i: what the stack knows of each connection
-	NoHeader bool // -H: no header line
+	TCPInfo  bool    // -i: what the stack knows of each connection
+	NoHeader bool    // -H: no header line
+	Extended bool    // -e: the socket's number
+	OneLine  bool    // -O: what -i says on the socket's own line
+	None     bool    // -x, -w, -0 alone: sockets that the stack does not have
+	Filter   *Filter // nil: none
 }
 
 // Select returns the sockets that the options select, in ss's order: UDP first.
 func (o *SS) Select(all []stack.SocketInfo) []stack.SocketInfo {
-	ks := o.selected(all, func(state string) bool { return state == "TIME-WAIT" || state == "SYN-RECEIVED" })
+	opts := o.Options
+	if o.Filter != nil && o.Filter.states != nil {
+		opts.All = true
+	}
+	ks := opts.selected(all, func(state string) bool { return state == "TIME-WAIT" || state == "SYN-RECEIVED" })
+	ks = slices.DeleteFunc(ks, func(k stack.SocketInfo) bool {
+		return o.None && !o.TCP && !o.UDP || o.Filter != nil && !o.Filter.selects(&k)
+	})
 	slices.SortStableFunc(ks, func(a, b stack.SocketInfo) int { return -strings.Compare(a.Network, b.Network) })
 	return ks
 }
@@ -56,7 +67,11 @@ type ssColumn struct {
 // and the rest.
 var ssColumns = []ssColumn{{}, {before: " "}, {before: " "}, {before: " "}, {" ", true}, {}, {" ", true}, {}, {}}
 
-const ssProcess = 8 // the last column
+// Columns that are treated otherwise.
+const (
+	ssState   = 1
+	ssProcess = 8
+)
 
 func (t *ssTable) print(w io.Writer, ks []stack.SocketInfo) error {
 	var rows [][]string
@@ -80,24 +95,36 @@ func (t *ssTable) print(w io.Writer, ks []stack.SocketInfo) error {
 	if t.TCP != t.UDP {
 		first = 1 // one protocol needs no Netid
 	}
+	oneState := t.Filter != nil && t.Filter.oneState() // which every row would repeat
+	if oneState && first == ssState {
+		first++
+	}
 	b := bufio.NewWriter(w)
 	for n, r := range rows {
 		for i := first; i < len(r); i++ {
+			if i == ssState && oneState {
+				continue
+			}
 			c := ssColumns[i]
 			if i > first {
 				b.WriteString(c.before)
 			}
 			switch {
-			case i == ssProcess && t.TCPInfo:
-				b.WriteString(r[i]) // what follows on the next line has no column
+			case i == ssProcess && (t.TCPInfo || t.OneLine):
+				b.WriteString(r[i]) // what follows has no column
 			case c.right:
 				fmt.Fprintf(b, "%*s", width[i], r[i])
 			default:
 				fmt.Fprintf(b, "%-*s", width[i], r[i])
 			}
 		}
+		i := n - len(rows) + len(ks)
+		info := t.TCPInfo && i >= 0 && ks[i].TCP != nil
+		if info && t.OneLine {
+			b.WriteString(" " + t.connection(ks[i].TCP))
+		}
 		b.WriteByte('\n')
-		if i := n - len(rows) + len(ks); t.TCPInfo && i >= 0 && ks[i].TCP != nil {
+		if info && !t.OneLine {
 			fmt.Fprintf(b, "\t %s\n", t.connection(ks[i].TCP))
 		}
 	}
@@ -134,7 +161,52 @@ func (t *ssTable) rest(k stack.SocketInfo) string {
 	if t.Timers && k.Timer != nil {
 		s += " " + ssTimer(k.Timer)
 	}
+	if t.Extended && k.ID != 0 {
+		s += fmt.Sprintf(" ino:%d", k.ID)
+	}
 	return s
+}
+
+// Summary writes what ss -s says of all sockets, as far as the stack has such.
+func Summary(w io.Writer, all []stack.SocketInfo) error {
+	type count struct{ all, v4, v6 int }
+	var tcp, udp count
+	states := map[string]int{}
+	orphans := 0
+	for _, k := range all {
+		c := &tcp
+		if k.Network == "udp" {
+			c = &udp
+		} else {
+			states[k.State]++
+			if k.FD < 0 && k.State != "TIME-WAIT" && k.State != "SYN-RECEIVED" {
+				orphans++
+			}
+			if k.State == "TIME-WAIT" { // of the total, and of no family
+				c.all++
+				continue
+			}
+		}
+		c.all++
+		if k.Family == stack.IPv4 {
+			c.v4++
+		} else {
+			c.v6++
+		}
+	}
+	b := bufio.NewWriter(w)
+	fmt.Fprintf(b, "Total: %d\n", len(all)-states["TIME-WAIT"])
+	fmt.Fprintf(b, "TCP:   %d (estab %d, closed %d, orphaned %d, timewait %d)\n\n", tcp.all, states["ESTABLISHED"], states["CLOSED"]+states["TIME-WAIT"], orphans, states["TIME-WAIT"])
+	fmt.Fprintf(b, "%-9s %-9s %-9s %-9s\n", "Transport", "Total", "IP", "IPv6")
+	tcp.all -= states["TIME-WAIT"]
+	for _, r := range []struct {
+		name string
+		count
+	}{{"UDP", udp}, {"TCP", tcp}, {"INET", count{tcp.all + udp.all, tcp.v4 + udp.v4, tcp.v6 + udp.v6}}} {
+		fmt.Fprintf(b, "%s\t  %-9d %-9d %-9d\n", r.name, r.all, r.v4, r.v6)
+	}
+	b.WriteByte('\n')
+	return b.Flush()
 }
 
 // connection writes what the stack knows of a connection, in ss's order.
