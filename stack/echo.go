@@ -32,23 +32,23 @@ func (s *Stack) SendEcho(e Echo) error {
 	if !dst.IsValid() || e.Size < 0 || e.Size > MaxEchoSize {
 		return fmt.Errorf("echo to %s with %d bytes: want an address, and 0..%d bytes: %w", e.Dst, e.Size, MaxEchoSize, syscall.EINVAL)
 	}
-	l := s.LookupRoute(RouteQuery{Dst: dst})
-	if err := l.Err(); err != nil {
+	through, rt, err := s.output(netip.Addr{}, dst)
+	if err != nil {
 		return fmt.Errorf("echo to %s: %w", dst, err)
 	}
-	if l.Route.Type == Broadcast || dst.IsMulticast() {
+	if rt.Type == Broadcast || dst.IsMulticast() {
 		return fmt.Errorf("echo to %s: it is not the address of one host: %w", dst, syscall.EACCES)
 	}
-	var nic tcpip.NICID
-	if out := s.link(l.Dev); out != nil {
-		nic = out.id
+	nic := through.id
+	if rt.Type == Local {
+		nic = s.carrier(rt)
 	}
 	proto := netProto(IPv4)
 	if dst.Is6() {
 		proto = netProto(IPv6)
 	}
 	var src tcpip.Address
-	if l.Src.IsValid() {
+	if l := s.LookupRoute(RouteQuery{Dst: dst}); l.Src.IsValid() {
 		src = toTCPIP(l.Src)
 	}
 	r, terr := s.ns.FindRoute(nic, src, toTCPIP(dst), proto, false)
