@@ -2,6 +2,7 @@ package stack
 
 import (
 	"strings"
+	"sync/atomic"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
@@ -29,7 +30,7 @@ func (s *Stack) Counters() []Counter {
 	}
 	d := s.Drops()
 	s.countIP("Ip", ipv4.ProtocolNumber, &out)
-	out = append(out, Counter{"IpInNoRoutes", d.InNoRoutes}, Counter{"IpOutNoRoutes", d.OutNoRoutes})
+	out = append(out, Counter{"IpOutNoRoutes", d.OutNoRoutes})
 
 	st := s.ns.Stats()
 	in := st.ICMP.V4.PacketsReceived
@@ -46,7 +47,6 @@ func (s *Stack) Counters() []Counter {
 	t := st.TCP
 	add("TcpActiveOpens", t.ActiveConnectionOpenings)
 	add("TcpPassiveOpens", t.PassiveConnectionOpenings)
-	add("TcpAttemptFails", t.FailedConnectionAttempts)
 	add("TcpEstabResets", t.EstablishedResets)
 	add("TcpCurrEstab", t.CurrentEstablished)
 	add("TcpInSegs", t.ValidSegmentsReceived, t.InvalidSegmentsReceived, t.ChecksumErrors)
@@ -88,7 +88,7 @@ func (s *Stack) Counters() []Counter {
 	add("TcpExtTCPLossProbeRecovery", t.TLPRecovery)
 	add("TcpExtTCPDSACKRecv", t.SegmentsAckedWithDSACK)
 	add("TcpExtTCPSpuriousRTOs", t.SpuriousRTORecovery)
-	return out
+	return append(out, Counter{"IpExtInNoRoutes", d.InNoRoutes})
 }
 
 // countIP adds up what the links count of a family.
@@ -111,9 +111,9 @@ func (s *Stack) countIP(prefix string, proto tcpip.NetworkProtocolNumber, out *[
 	}
 }
 
-// Group is the protocol that a counter is of, as the kernel's files have it: Ip, Icmp, Tcp, Udp, Ip6, Icmp6, TcpExt.
+// Group is the protocol that a counter is of, as the kernel's files have it: Ip, Icmp, Tcp, Udp, Ip6, Icmp6, TcpExt, IpExt.
 func (c Counter) Group() string {
-	for _, g := range []string{"TcpExt", "Tcp", "Udp", "Icmp6", "Icmp", "Ip6"} {
+	for _, g := range []string{"TcpExt", "Tcp", "Udp", "Icmp6", "Icmp", "Ip6", "IpExt"} {
 		if strings.HasPrefix(c.Name, g) {
 			return g
 		}
@@ -121,7 +121,8 @@ func (c Counter) Group() string {
 	return "Ip"
 }
 
-// LinkCounters are what a link has carried since it was attached. A TCP super-packet counts once.
+// LinkCounters are what a link has carried since it was attached. A TCP super-packet counts once; an ACK that is left
+// out because a newer one says the same does not count.
 type LinkCounters struct {
 	RxPackets uint64 `json:"rx_packets"`
 	RxBytes   uint64 `json:"rx_bytes"`
@@ -129,10 +130,14 @@ type LinkCounters struct {
 	TxBytes   uint64 `json:"tx_bytes"`
 }
 
-func (s *Stack) linkCounters(nics map[tcpip.NICID]stack.NICInfo, l *link) LinkCounters {
-	st := nics[l.id].Stats
-	if st.Rx.Packets == nil {
-		return LinkCounters{}
-	}
-	return LinkCounters{st.Rx.Packets.Value(), st.Rx.Bytes.Value(), st.Tx.Packets.Value(), st.Tx.Bytes.Value()}
+// traffic counts packets one way through a link.
+type traffic struct{ packets, bytes atomic.Uint64 }
+
+func (t *traffic) count(size int) {
+	t.packets.Add(1)
+	t.bytes.Add(uint64(size))
+}
+
+func (l *link) counters() LinkCounters {
+	return LinkCounters{l.rx.packets.Load(), l.rx.bytes.Load(), l.tx.packets.Load(), l.tx.bytes.Load()}
 }

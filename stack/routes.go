@@ -128,13 +128,12 @@ type LinkInfo struct {
 func (s *Stack) Links() []LinkInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	nics := s.ns.NICInfo()
 	var out []LinkInfo
 	for _, l := range *s.links.Load() {
 		d, _ := s.db.Load().Device(l.name)
 		out = append(out, LinkInfo{
 			Index: int(l.id), Name: l.name, MTU: int(l.MTU()), Loopback: l.loopback, Addrs: slices.Clone(d.Addrs),
-			Counters: s.linkCounters(nics, l),
+			Counters: l.counters(),
 		})
 	}
 	return out

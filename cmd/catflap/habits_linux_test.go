@@ -17,7 +17,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"github.com/gopacket/gopacket/pcapgo"
+
 	"github.com/catflap/catflap/app/control"
+	"github.com/catflap/catflap/cmd/catflap/internal/tcpdump"
 	"github.com/catflap/catflap/internal/testenv"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/tun"
@@ -238,6 +243,34 @@ func realHabits(t *testing.T, capture string, hs []habit) {
 	}
 }
 
+// classic writes the packets of a pcapng file to a pcap file, since tcpdump reads no pcapng file of several interfaces.
+func classic(t *testing.T, capture string) string {
+	t.Helper()
+	in, err := os.Open(capture)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	name := strings.TrimSuffix(capture, "ng")
+	out, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	w := pcapgo.NewWriter(out)
+	if err := w.WriteFileHeader(1<<16, layers.LinkTypeRaw); err != nil {
+		t.Fatal(err)
+	}
+	err = tcpdump.Read(in, func(ev *stack.Event) error {
+		p := ev.Packet
+		return w.WritePacket(gopacket.CaptureInfo{Timestamp: ev.Time, CaptureLength: len(p.Data), Length: p.Len}, p.Data)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
 // TestHabits runs what people type, and compares with the table, in which the real tools' results stand too.
 func TestHabits(t *testing.T) {
 	hs := readHabits(t)
@@ -252,7 +285,7 @@ func TestHabits(t *testing.T) {
 	}
 	recorded := map[string]string{}
 	if *updateHabits {
-		realHabits(t, capture, hs)
+		realHabits(t, classic(t, capture), hs)
 	} else {
 		b, err := os.ReadFile(habitsName)
 		if err != nil {

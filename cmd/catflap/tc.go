@@ -194,9 +194,9 @@ func tcShow(e *env, device, dev string, n *control.Netem, stats bool) error {
 		Options *impair.Spec  `json:"options,omitempty"`
 		Stats   *impair.Stats `json:"stats,omitempty"`
 	}
-	queues := []queue{{Kind: "noqueue", Dev: "lo", Root: true}, {Kind: "noqueue", Dev: device, Root: true, Stats: &n.Stats.Out}}
+	queues := []queue{{Kind: "noqueue", Dev: "lo", Root: true}, {Kind: "noqueue", Dev: device, Root: true}}
 	if n.Out != (impair.Spec{}) {
-		queues[1].Kind, queues[1].Options = "netem", &n.Out
+		queues[1] = queue{"netem", device, true, &n.Out, &n.Stats.Out}
 	}
 	queues = slices.DeleteFunc(queues, func(q queue) bool { return dev != "" && q.Dev != dev })
 	if e.json {

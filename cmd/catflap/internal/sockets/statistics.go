@@ -17,7 +17,7 @@ var statistics = map[string]string{
 	"IpOutNoRoutes": "%d dropped because of missing route",
 	"IcmpInMsgs":    "%d ICMP messages received", "IcmpInErrors": "%d input ICMP message failed", "IcmpInDestUnreachs": "destination unreachable: %d",
 	"IcmpInTimeExcds": "timeout in transit: %d", "IcmpInParmProbs": "wrong parameters: %d", "IcmpInRedirects": "redirects: %d", "IcmpInEchos": "echo requests: %d", "IcmpInEchoReps": "echo replies: %d",
-	"TcpActiveOpens": "%d active connection openings", "TcpPassiveOpens": "%d passive connection openings", "TcpAttemptFails": "%d failed connection attempts",
+	"TcpActiveOpens": "%d active connection openings", "TcpPassiveOpens": "%d passive connection openings",
 	"TcpEstabResets": "%d connection resets received", "TcpCurrEstab": "%d connections established", "TcpInSegs": "%d segments received",
 	"TcpOutSegs": "%d segments sent out", "TcpRetransSegs": "%d segments retransmitted", "TcpInErrs": "%d bad segments received", "TcpOutRsts": "%d resets sent",
 	"UdpInDatagrams": "%d packets received", "UdpNoPorts": "%d packets to unknown port received", "UdpInErrors": "%d packet receive errors", "UdpOutDatagrams": "%d packets sent",
