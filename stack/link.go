@@ -20,6 +20,8 @@ import (
 // database about every packet, both ways, and lets through what it allows.
 // nested.Endpoint hands GSO on, so that TSO frames cross whole.
 type link struct {
+	rx, tx traffic // what came and what left
+
 	nested.Endpoint
 	s        *Stack
 	id       tcpip.NICID
@@ -85,6 +87,7 @@ func (d *dropCounters) drop(t RouteType) string {
 
 // DeliverNetworkPacket implements stack.NetworkDispatcher: a packet has come in.
 func (l *link) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) {
+	l.rx.count(pkt.Size())
 	src, dst, ok := inboundAddrs(proto, pkt)
 	if !ok {
 		// netstack counts it as malformed.
@@ -285,6 +288,7 @@ func (l *link) send(pkt *stack.PacketBuffer) tcpip.Error {
 	if (!l.loopback || l.s.events.on(segmentEvents)) && l.dispose(pkt) {
 		return nil
 	}
+	l.tx.count(pkt.Size())
 	list := packetLists.Get().(*stack.PacketBufferList)
 	list.PushBack(pkt.IncRef())
 	_, err := l.Endpoint.WritePackets(*list)
@@ -325,6 +329,7 @@ func (l *link) dispose(pkt *stack.PacketBuffer) bool {
 	case rt.Type == Local:
 		l.s.events.leaves(&o, "")
 		in := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: pkt.ToBuffer()})
+		l.s.lo.tx.count(in.Size())
 		l.s.lo.DeliverNetworkPacket(pkt.NetworkProtocolNumber, in)
 		in.DecRef()
 		return true

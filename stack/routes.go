@@ -121,6 +121,7 @@ type LinkInfo struct {
 	MTU      int            `json:"mtu"`
 	Loopback bool           `json:"loopback,omitempty"`
 	Addrs    []netip.Prefix `json:"addrs"`
+	Counters LinkCounters   `json:"counters"`
 }
 
 // Links returns the links in the order in which they were added; lo is first.
@@ -132,6 +133,7 @@ func (s *Stack) Links() []LinkInfo {
 		d, _ := s.db.Load().Device(l.name)
 		out = append(out, LinkInfo{
 			Index: int(l.id), Name: l.name, MTU: int(l.MTU()), Loopback: l.loopback, Addrs: slices.Clone(d.Addrs),
+			Counters: l.counters(),
 		})
 	}
 	return out

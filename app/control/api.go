@@ -94,9 +94,12 @@ func (e *Error) Unwrap() error {
 
 // errnos are the errors that the stack gives to changes of its tables.
 var errnos = map[string]syscall.Errno{
+	"EACCES":        syscall.EACCES,
 	"EADDRNOTAVAIL": syscall.EADDRNOTAVAIL,
 	"EEXIST":        syscall.EEXIST,
+	"EHOSTUNREACH":  syscall.EHOSTUNREACH,
 	"EINVAL":        syscall.EINVAL,
+	"EMSGSIZE":      syscall.EMSGSIZE,
 	"ENETUNREACH":   syscall.ENETUNREACH,
 	"ENODEV":        syscall.ENODEV,
 	"ENOENT":        syscall.ENOENT,

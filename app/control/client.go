@@ -265,6 +265,26 @@ func (c *Client) Drops(ctx context.Context) (stack.Drops, error) {
 	return do[stack.Drops](ctx, c, http.MethodGet, "/drops", nil, nil)
 }
 
+// Counters returns what the stack counts, by the kernel's names: stack.Counters.
+func (c *Client) Counters(ctx context.Context) ([]stack.Counter, error) {
+	return do[[]stack.Counter](ctx, c, http.MethodGet, "/counters", nil, nil)
+}
+
+// Sysctls returns the settings of the stack, by the kernel's names: stack.Sysctls.
+func (c *Client) Sysctls(ctx context.Context) ([]stack.Sysctl, error) {
+	return do[[]stack.Sysctl](ctx, c, http.MethodGet, "/sysctl", nil, nil)
+}
+
+// SetSysctl changes a setting of the stack: stack.SetSysctl.
+func (c *Client) SetSysctl(ctx context.Context, v stack.Sysctl) error {
+	return c.change(ctx, http.MethodPut, "/sysctl", v)
+}
+
+// SendEcho sends an echo request from the stack: stack.SendEcho.
+func (c *Client) SendEcho(ctx context.Context, e stack.Echo) error {
+	return c.change(ctx, http.MethodPost, "/echo", e)
+}
+
 // Stream is a live stream of events. Close it, or end its context.
 type Stream struct {
 	body    io.ReadCloser

@@ -112,6 +112,10 @@ func (s *Server) handler() http.Handler {
 	answer("GET /forwards", s.forwards)
 	answer("POST /forwards", s.forwardChange(func(f bridge.Forward) error { return s.bridge.AddForward(f) }))
 	answer("DELETE /forwards", s.forwardChange(func(f bridge.Forward) error { return s.bridge.DelForward(f) }))
+	answer("GET /counters", func(*http.Request) (any, error) { return s.stack.Counters(), nil })
+	answer("GET /sysctl", func(*http.Request) (any, error) { return s.stack.Sysctls() })
+	answer("PUT /sysctl", change(s.stack.SetSysctl))
+	answer("POST /echo", change(s.stack.SendEcho))
 	answer("GET /drops", func(*http.Request) (any, error) { return s.stack.Drops(), nil })
 	mux.HandleFunc(fmt.Sprintf("GET /v%d/events", Version), s.events)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

@@ -8,7 +8,7 @@ import (
 
 func newIP(e *env) *cobra.Command {
 	return &cobra.Command{
-		Use:   "ip [-4|-6] [-j [-p]] rule|route|addr|link …",
+		Use:   "ip [-4|-6] [-s] [-d] [-br] [-o] [-j [-p]] rule|route|addr|link|neigh|monitor …",
 		Short: "Show and change the stack's rules, routing tables and addresses, as ip(8) does",
 		Long: `ip speaks iproute2's language about the userspace stack instead of the kernel: its words, their
 abbreviations, and its output.
@@ -19,10 +19,12 @@ abbreviations, and its output.
   ip route show [table TABLE|all] [dev DEV] [type TYPE] [proto P] [scope S] [via GW] [src A]
                 [[root|match|exact] PREFIX]
   ip route get ADDR [from SRC] [iif DEV] [oif DEV]
-  ip route add|replace|append|del [TYPE] PREFIX [via GW] [dev DEV] [table TABLE] [metric N]
+  ip route flush FILTER, with the words of show
+  ip route add|change|replace|append|del [TYPE] PREFIX [via GW] [dev DEV] [table TABLE] [metric N]
                 [src A] [proto P] [scope S]
-  ip addr  show [[dev] DEV] | add|del ADDR[/LEN] dev DEV
+  ip addr  show [[dev] DEV] [scope S] [to PREFIX] | add|replace|del ADDR[/LEN] dev DEV | flush dev DEV
   ip link  show [[dev] DEV]
+  ip monitor [all|addr|route|rule]     what changes, looked for five times a second, until SIGINT
 
 TYPE is unicast, local, broadcast, multicast, unreachable, prohibit, blackhole or throw; TABLE is local,
 main, default or a number; PREFIX may be default. Options: -4 and -6 choose the family, -j (--json) prints

@@ -109,7 +109,7 @@ cats from it, and shows what the stack does with each packet.
 	f.BoolVar(&e.json, "json", false, "print JSON where something is listed")
 	f.BoolVarP(&e.verbose, "verbose", "v", false, "log to stderr what the stack and the device do")
 	defer complete(e, root)
-	root.AddCommand(newRun(e), newServe(e), newAttach(e), newGet(e), newProxy(e), newIP(e), newSS(e), newNetstat(e), newLsof(e), newStrace(e), newLookup(e), newSteer(e), newForward(e), newNetem(e), newView(e), newTransfer(e), newCapture(e), newTcpdump(e), newTop(e), newDrill(e), newDoctor(e), newVersion(e))
+	root.AddCommand(newRun(e), newServe(e), newAttach(e), newGet(e), newProxy(e), newIP(e), newSS(e), newNetstat(e), newLsof(e), newStrace(e), newLookup(e), newSteer(e), newForward(e), newNetem(e), newTC(e), newNstat(e), newSysctl(e), newPing(e), newTraceroute(e), newView(e), newTransfer(e), newCapture(e), newTcpdump(e), newTop(e), newDrill(e), newDoctor(e), newVersion(e))
 	return root
 }
 

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -38,7 +41,7 @@ func socketsOf(ctx context.Context, cl *control.Client) ([]stack.SocketInfo, soc
 
 func newSS(e *env) *cobra.Command {
 	var o sockets.SS
-	var summary, kill, unix, raw, packet bool
+	var summary, kill, unix, raw, packet, memory bool
 	var family string
 	c := &cobra.Command{
 		Use:   "ss [-t] [-u] [-l] [-a] [-n] [-i] [-o] [-p] [-e] [-s] [-O] [-K] [-H] [-4|-6] [state STATE] [FILTER]",
@@ -57,6 +60,9 @@ A FILTER is in the language of ss(8):
   catflap ss -tni state established '( sport = :80 or dport = :80 )'
   catflap ss -K dst 10.9.0.1`,
 		RunE: func(c *cobra.Command, args []string) (err error) {
+			if memory {
+				return &remedy.UsageError{Msg: "ss: -m: the stack does not tell how much memory a socket has", Remedy: "bytes that wait are in Recv-Q and Send-Q; windows: catflap ss -i"}
+			}
 			if o.Filter, err = sockets.ParseFilter(args); err != nil {
 				return err
 			}
@@ -106,6 +112,7 @@ A FILTER is in the language of ss(8):
 	fs.BoolVarP(&summary, "summary", "s", false, "how many sockets there are")
 	fs.BoolVarP(&kill, "kill", "K", false, "end the TCP sockets that are listed, and list those that were")
 	fs.BoolVarP(&unix, "unix", "x", false, "sockets of the Unix domain, of which the stack has none")
+	fs.BoolVarP(&memory, "memory", "m", false, "refused: see Recv-Q, Send-Q and -i")
 	fs.BoolVarP(&raw, "raw", "w", false, "raw sockets, of which the stack has none")
 	fs.BoolVarP(&packet, "packet", "0", false, "packet sockets, of which the stack has none")
 	fs.StringVarP(&family, "family", "f", "", "sockets of the family `inet|inet6` only")
@@ -128,43 +135,52 @@ func destroy(ctx context.Context, cl *control.Client, ks []stack.SocketInfo) (en
 	return ended, nil
 }
 
+// netstatOptions are what netstat is asked for beside sockets.
+type netstatOptions struct {
+	sockets.Netstat
+	route, statistics, interfaces, continuous, unix, raw, refused bool
+}
+
 func newNetstat(e *env) *cobra.Command {
-	var o sockets.Netstat
-	var route, stats, interfaces bool
+	var o netstatOptions
 	c := &cobra.Command{
-		Use:   "netstat [-t] [-u] [-l] [-a] [-n] [-o] [-p]",
-		Short: "List the stack's sockets as netstat(8) prints them",
-		Long: `netstat lists the sockets of the userspace stack in net-tools' format. Addresses are always
-printed as numbers: nothing is looked up in the DNS. Ports have the names of ` + sockets.ServicesFile + ` unless -n is given.`,
+		Use:   "netstat [-t] [-u] [-l] [-a] [-n] [-o] [-p] [-c] | -s | -i | -r",
+		Short: "List the stack's sockets, counters, links or routes as netstat(8) prints them",
+		Long: `netstat lists the sockets of the userspace stack in net-tools' format; -s its counters, -i its links, -r its
+main table of routes. -c lists again every second, until SIGINT. What the stack does not count is not shown, or "-".
+Addresses are always printed as numbers: nothing is looked up in the DNS. Ports have the names of ` + sockets.ServicesFile + ` unless -n is given.`,
 		Example: `  catflap netstat -tln
-  catflap netstat -atnp`,
+  catflap netstat -atnp
+  catflap netstat -s`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			for _, refused := range []struct {
-				set             bool
-				flag, what, use string
-			}{
-				{route, "-r", "routes", "catflap ip route show"},
-				{stats, "-s", "statistics", "catflap ss -i"},
-				{interfaces, "-i", "interfaces", "catflap ip link show"},
-			} {
-				if refused.set {
-					return &remedy.UsageError{Msg: fmt.Sprintf("netstat: %s: netstat lists sockets, not %s", refused.flag, refused.what), Remedy: "use: " + refused.use}
-				}
+			if o.refused {
+				return &remedy.UsageError{Msg: "netstat: -g, -M: the stack has no multicast groups and no masquerading", Remedy: "services that are led elsewhere: catflap forward show"}
 			}
 			cl, err := e.client()
 			if err != nil {
 				return err
 			}
-			all, process, err := socketsOf(c.Context(), cl)
-			if err != nil {
-				return fmt.Errorf("netstat: %w", err)
+			if !o.continuous {
+				return o.print(c.Context(), e, cl)
 			}
-			ks := o.Select(all)
-			if e.json {
-				return e.printJSON(ks)
+			ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			again := time.NewTicker(time.Second)
+			defer again.Stop()
+			for {
+				if err := o.print(ctx, e, cl); err != nil {
+					if ctx.Err() != nil {
+						return nil
+					}
+					return err
+				}
+				select {
+				case <-again.C:
+				case <-ctx.Done():
+					return nil
+				}
 			}
-			return o.Print(e.stdout, ks, process)
 		},
 	}
 	addSocketFlags(c, &o.Options)
@@ -172,10 +188,67 @@ printed as numbers: nothing is looked up in the DNS. Ports have the names of ` +
 	fs.BoolVarP(&o.Processes, "programs", "p", false, "the process that has the socket")
 	fs.BoolVarP(&o.Timers, "timers", "o", false, "the timer that runs, of those that the stack knows of")
 	fs.BoolVarP(&o.Wide, "wide", "W", false, "do not cut long addresses")
-	fs.BoolVarP(&route, "route", "r", false, "refused: see catflap ip route show")
-	fs.BoolVarP(&stats, "statistics", "s", false, "refused: see catflap ss -i")
-	fs.BoolVarP(&interfaces, "interfaces", "i", false, "refused: see catflap ip link show")
+	fs.BoolVarP(&o.route, "route", "r", false, "the main table of routes")
+	fs.BoolVarP(&o.statistics, "statistics", "s", false, "what the stack has counted")
+	fs.BoolVarP(&o.interfaces, "interfaces", "i", false, "the links")
+	fs.BoolVarP(&o.continuous, "continuous", "c", false, "list again every second")
+	fs.BoolVar(&o.IPv4, "inet", false, "the same as -4")
+	fs.BoolVar(&o.IPv6, "inet6", false, "the same as -6")
+	fs.BoolVarP(&o.unix, "unix", "x", false, "sockets of the Unix domain, of which the stack has none")
+	fs.BoolVarP(&o.raw, "raw", "w", false, "raw sockets, of which the stack has none")
+	fs.BoolP("extend", "e", false, "accepted: there is no more to show")
+	fs.BoolP("numeric-hosts", "", false, "accepted: addresses are numbers")
+	fs.BoolVar(&o.Numeric, "numeric-ports", false, "the same as -n")
+	fs.BoolVarP(&o.refused, "groups", "g", false, "refused: the stack has no multicast groups")
+	fs.BoolVarP(&o.refused, "masquerade", "M", false, "refused: see catflap forward show")
 	return c
+}
+
+func (o *netstatOptions) print(ctx context.Context, e *env, cl *control.Client) error {
+	switch {
+	case o.statistics:
+		counters, err := cl.Counters(ctx)
+		if err != nil {
+			return fmt.Errorf("netstat: %w", err)
+		}
+		if e.json {
+			return e.printJSON(counters)
+		}
+		return sockets.PrintStatistics(e.stdout, counters, o.TCP, o.UDP)
+	case o.interfaces:
+		links, err := cl.Links(ctx)
+		if err != nil {
+			return fmt.Errorf("netstat: %w", err)
+		}
+		if e.json {
+			return e.printJSON(links)
+		}
+		return sockets.PrintInterfaces(e.stdout, links)
+	case o.route:
+		routes, err := cl.Routes(ctx, stack.IPv4, stack.TableMain)
+		if err != nil {
+			return fmt.Errorf("netstat: %w", err)
+		}
+		if o.IPv6 && !o.IPv4 {
+			return &remedy.UsageError{Msg: "netstat: -r shows routes of IPv4", Remedy: "use: catflap ip -6 route show"}
+		}
+		if e.json {
+			return e.printJSON(routes)
+		}
+		return sockets.PrintRoutes(e.stdout, routes)
+	}
+	all, process, err := socketsOf(ctx, cl)
+	if err != nil {
+		return fmt.Errorf("netstat: %w", err)
+	}
+	if (o.unix || o.raw) && !o.TCP && !o.UDP {
+		all = nil
+	}
+	ks := o.Select(all)
+	if e.json {
+		return e.printJSON(ks)
+	}
+	return o.Print(e.stdout, ks, process)
 }
 
 func newLsof(e *env) *cobra.Command {

@@ -1,10 +1,12 @@
 package ip
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
 	"strings"
+	"syscall"
 
 	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/cmd/catflap/internal/words"
@@ -13,11 +15,13 @@ import (
 )
 
 var addrVerbs = []words.Choice{
-	{Word: "add", Abbrev: true}, {Word: "delete", Abbrev: true, Means: "del"}, {Word: "del"},
+	{Word: "add", Abbrev: true}, {Word: "change", Abbrev: true, Means: "replace"}, {Word: "chg", Means: "replace"}, {Word: "replace", Abbrev: true},
+	{Word: "delete", Abbrev: true, Means: "del"}, {Word: "del"}, {Word: "flush", Abbrev: true},
 	{Word: "show", Abbrev: true}, {Word: "lst", Abbrev: true, Means: "show"}, {Word: "list", Abbrev: true, Means: "show"},
 }
 
 var linkVerbs = []words.Choice{
+	{Word: "set", Abbrev: true}, {Word: "change"}, {Word: "add", Abbrev: true}, {Word: "delete", Abbrev: true},
 	{Word: "show", Abbrev: true}, {Word: "lst", Abbrev: true, Means: "show"}, {Word: "list", Abbrev: true, Means: "show"},
 }
 
@@ -28,6 +32,9 @@ func (ip *command) address() error {
 	}
 	if verb == "show" {
 		return ip.linksShow(true)
+	}
+	if verb == "flush" {
+		return ip.addrFlush()
 	}
 	var p netip.Prefix
 	var dev string
@@ -57,15 +64,65 @@ func (ip *command) address() error {
 	case dev == "":
 		return ip.Errorf("no device; want for example: %s %s dev cat0", ip.Command, p)
 	}
-	if verb == "add" {
+	switch verb {
+	case "add":
 		return ip.failed(ip.c.AddAddr(ip.ctx, dev, p))
+	case "replace":
+		if err := ip.c.AddAddr(ip.ctx, dev, p); !errors.Is(err, syscall.EEXIST) {
+			return ip.failed(err)
+		}
+		return nil // nothing of an address can change
 	}
 	return ip.failed(ip.c.DelAddr(ip.ctx, dev, p))
 }
 
-func (ip *command) link() error {
-	if _, err := ip.verb("link", linkVerbs); err != nil {
+// addrFlush takes the addresses of a device, of the families that were asked for.
+func (ip *command) addrFlush() error {
+	if ip.More() && ip.Rest[0] == "dev" {
+		ip.Next()
+	}
+	dev, err := ip.Value("dev", "the name of a device")
+	if err != nil {
 		return err
+	}
+	if err := ip.End("nothing after the device"); err != nil {
+		return err
+	}
+	l, err := ip.findLink(dev)
+	if err != nil {
+		return err
+	}
+	for _, p := range l.Addrs {
+		if ip.Family != 0 && route.FamilyOf(p.Addr()) != ip.Family {
+			continue
+		}
+		if err := ip.c.DelAddr(ip.ctx, dev, p); err != nil {
+			return ip.failed(err)
+		}
+	}
+	return nil
+}
+
+// neighbor is about neighbours, of which a point-to-point link has one, without an address of its own layer: the list
+// is empty.
+func (ip *command) neighbor() error {
+	verb, err := ip.verb("neigh", append([]words.Choice{{Word: "replace", Abbrev: true}, {Word: "flush", Abbrev: true}, {Word: "get", Abbrev: true}}, addrVerbs...))
+	if err != nil {
+		return err
+	}
+	if verb == "show" {
+		return ip.print("", nil)
+	}
+	return &remedy.UsageError{Msg: ip.Command + ": the stack's links are point-to-point and have no neighbours to resolve", Remedy: "who is behind a link is a matter of routes: catflap ip route show"}
+}
+
+func (ip *command) link() error {
+	verb, err := ip.verb("link", linkVerbs)
+	if err != nil {
+		return err
+	}
+	if verb != "show" {
+		return &remedy.UsageError{Msg: ip.Command + ": the links of a stack are made when it starts, and are up", Remedy: "its MTU: catflap run --mtu N; a link that carries nothing: catflap netem set loss 100%"}
 	}
 	return ip.linksShow(false)
 }
@@ -88,18 +145,36 @@ func (ip *command) findLink(dev string) (stack.LinkInfo, error) {
 
 func (ip *command) linksShow(addrs bool) error {
 	var dev string
-	if ip.More() {
+	f := linkFilter{addrs: addrs}
+	for ip.More() {
 		word := ip.Next()
-		if word == "dev" {
-			var err error
-			if word, err = ip.Value(word, "the name of a device"); err != nil {
+		var err error
+		switch word {
+		case "up", "primary", "permanent": // all are
+		case "scope":
+			if word, err = ip.Value(word, "global, link or host"); err != nil {
 				return err
 			}
+			s, ok := route.ParseScope(word)
+			if !ok {
+				return ip.Bad("scope", word, "global, link or host")
+			}
+			f.scope = &s
+		case "to":
+			if word, err = ip.Value(word, "a prefix"); err == nil {
+				f.to, err = ip.parsePrefix("to", word)
+			}
+		case "dev":
+			dev, err = ip.Value(word, "the name of a device")
+		default:
+			if dev != "" {
+				return ip.Unexpected(word, "nothing after the device")
+			}
+			dev = word
 		}
-		dev = word
-	}
-	if err := ip.End("nothing after the device"); err != nil {
-		return err
+		if err != nil {
+			return err
+		}
 	}
 	var links []stack.LinkInfo
 	var err error
@@ -116,7 +191,7 @@ func (ip *command) linksShow(addrs bool) error {
 	var text strings.Builder
 	var objects []object
 	for _, l := range links {
-		if t, o, ok := ip.linkText(l, addrs); ok {
+		if t, o, ok := ip.linkText(l, f); ok {
 			text.WriteString(t)
 			objects = append(objects, o)
 		}
@@ -127,32 +202,83 @@ func (ip *command) linksShow(addrs bool) error {
 // linkText describes a link. Of the words that iproute2 has, it prints those that
 // are true of the stack: there is no queueing discipline and no ARP, each link has
 // one neighbour, and is up as long as the stack runs.
-func (ip *command) linkText(l stack.LinkInfo, addrs bool) (string, object, bool) {
+func (ip *command) linkText(l stack.LinkInfo, f linkFilter) (string, object, bool) {
 	flags := []string{"POINTOPOINT", "MULTICAST", "NOARP", "UP", "LOWER_UP"}
 	kind := "none"
 	if l.Loopback {
 		flags, kind = []string{"LOOPBACK", "UP", "LOWER_UP"}, "loopback"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d: %s: <%s> mtu %d qdisc noqueue state UNKNOWN \n", l.Index, l.Name, strings.Join(flags, ","), l.MTU)
-	if ip.Family == 0 || !addrs {
-		fmt.Fprintf(&b, "    link/%s \n", kind)
+	end := "\n"
+	if ip.OneLine {
+		end = "\\"
+	}
+	brief := fmt.Sprintf("%-16s %-14s ", l.Name, "UNKNOWN")
+	fmt.Fprintf(&b, "%d: %s: <%s> mtu %d qdisc noqueue state UNKNOWN %s", l.Index, l.Name, strings.Join(flags, ","), l.MTU, end)
+	if ip.Family == 0 || !f.addrs {
+		fmt.Fprintf(&b, "    link/%s ", kind)
+		if !ip.OneLine || ip.Stats {
+			b.WriteString(end)
+		}
+	}
+	if ip.Stats {
+		c := l.Counters
+		fmt.Fprintf(&b, "    RX:  bytes packets %s    %10d %7d %s    TX:  bytes packets %s    %10d %7d ", end, c.RxBytes, c.RxPackets, end, end, c.TxBytes, c.TxPackets)
+		if !ip.OneLine {
+			b.WriteString(end)
+		}
+	}
+	if ip.OneLine {
+		b.WriteString("\n")
 	}
 	o := object{{"ifindex", l.Index}, {"ifname", l.Name}, {"flags", flags}, {"mtu", l.MTU}, {"qdisc", "noqueue"}, {"operstate", "UNKNOWN"}, {"link_type", kind}}
-	if !addrs {
+	if ip.Stats {
+		o.add("stats64", object{
+			{"rx", object{{"bytes", l.Counters.RxBytes}, {"packets", l.Counters.RxPackets}}},
+			{"tx", object{{"bytes", l.Counters.TxBytes}, {"packets", l.Counters.TxPackets}}},
+		})
+	}
+	if !f.addrs {
+		if ip.Brief {
+			return brief + "<" + strings.Join(flags, ",") + "> \n", o, true
+		}
 		return b.String(), o, true
 	}
+	if ip.OneLine {
+		b.Reset() // a line for each address, and none for the link
+	}
 	infos := []object{}
-	for _, f := range ip.families(stack.IPv4, stack.IPv6) {
+	for _, fam := range ip.families(stack.IPv4, stack.IPv6) {
 		for _, p := range l.Addrs {
-			if route.FamilyOf(p.Addr()) == f {
-				b.WriteString(addrText(l, p))
+			if route.FamilyOf(p.Addr()) == fam && f.wants(p) {
+				text := addrText(l, p)
+				if ip.OneLine {
+					first, rest, _ := strings.Cut(strings.TrimSuffix(text, "\n"), "\n")
+					text = fmt.Sprintf("%d: %s%s\\%s\n", l.Index, l.Name, first, rest)
+				}
+				b.WriteString(text)
+				brief += p.String() + " "
 				infos = append(infos, addrObject(l, p))
 			}
 		}
 	}
 	o.add("addr_info", infos)
-	return b.String(), o, ip.Family == 0 || len(infos) > 0
+	shown := ip.Family == 0 && f.scope == nil && !f.to.IsValid() || len(infos) > 0
+	if ip.Brief {
+		return brief + "\n", o, shown
+	}
+	return b.String(), o, shown
+}
+
+// linkFilter is what a list shows of links.
+type linkFilter struct {
+	addrs bool // their addresses too, of which:
+	scope *route.Scope
+	to    netip.Prefix // those in it
+}
+
+func (f *linkFilter) wants(p netip.Prefix) bool {
+	return (f.scope == nil || *f.scope == route.AddrScope(p.Addr())) && (!f.to.IsValid() || f.to.Contains(p.Addr()))
 }
 
 func addrText(l stack.LinkInfo, p netip.Prefix) string {

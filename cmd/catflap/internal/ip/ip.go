@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/catflap/catflap/app/control"
+	"github.com/catflap/catflap/cmd/catflap/internal/remedy"
 	"github.com/catflap/catflap/cmd/catflap/internal/words"
 	"github.com/catflap/catflap/stack"
 	"github.com/catflap/catflap/stack/route"
@@ -21,6 +22,9 @@ type Options struct {
 	Family  stack.Family // 0: not given
 	JSON    bool
 	Pretty  bool // with JSON: in lines
+	Stats   bool // what links have carried
+	Brief   bool // a link's line has the least
+	OneLine bool // each record on one line
 	Verbose bool
 	Help    bool   // nothing else counts
 	Control string // path of the control socket; "" if not given
@@ -40,6 +44,8 @@ var objects = []words.Choice{
 	{Word: "route", Abbrev: true},
 	{Word: "rule", Abbrev: true},
 	{Word: "link", Abbrev: true},
+	{Word: "neighbor", Abbrev: true}, {Word: "neighbour", Abbrev: true, Means: "neighbor"},
+	{Word: "monitor", Abbrev: true},
 	{Word: "help", Abbrev: true},
 }
 
@@ -72,6 +78,10 @@ func (l Line) Run(ctx context.Context, c *control.Client, stdout io.Writer) erro
 		return ip.route()
 	case "rule":
 		return ip.rule()
+	case "neighbor":
+		return ip.neighbor()
+	case "monitor":
+		return ip.monitor()
 	}
 	return ip.link()
 }
@@ -90,6 +100,8 @@ type command struct {
 func (l *Line) options(args []string) error {
 	named := []words.Choice{
 		{Word: "json", Abbrev: true}, {Word: "pretty", Abbrev: true}, {Word: "family", Abbrev: true},
+		{Word: "statistics", Abbrev: true}, {Word: "stats"}, {Word: "details", Abbrev: true}, {Word: "brief", Abbrev: true}, {Word: "oneline", Abbrev: true},
+		{Word: "color", Abbrev: true}, {Word: "Numeric", Abbrev: true}, {Word: "timestamp", Abbrev: true}, {Word: "netns", Abbrev: true},
 		{Word: "control"}, {Word: "verbose"}, {Word: "v", Means: "verbose"}, {Word: "help", Abbrev: true}, {Word: "4"}, {Word: "6"},
 	}
 	// Global options may also stand behind, as with every command of catflap.
@@ -129,6 +141,15 @@ func (l *Line) options(args []string) error {
 			default:
 				return l.words.Bad(arg, value, "inet or inet6")
 			}
+		case "statistics", "stats":
+			l.Stats = true
+		case "brief":
+			l.Brief = true
+		case "oneline":
+			l.OneLine = true
+		case "details", "color", "Numeric", "timestamp": // all details are shown, without colour
+		case "netns":
+			return &remedy.UsageError{Msg: "ip: " + arg + ": the stack is in no namespace of the kernel", Remedy: "another instance's stack: catflap ip --control NAME"}
 		case "control":
 			l.Control = value
 		case "verbose":
@@ -137,7 +158,7 @@ func (l *Line) options(args []string) error {
 			l.Help = true
 			return nil
 		default:
-			return l.words.Errorf("unknown option %q; want -4, -6, -j, -p, --control PATH, --help", arg)
+			return l.words.Errorf("unknown option %q; want -4, -6, -s, -d, -br, -o, -j, -p, --control PATH, --help", arg)
 		}
 	}
 	l.words.Rest = rest

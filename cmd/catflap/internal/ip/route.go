@@ -18,7 +18,8 @@ import (
 // routeVerbs are in iproute2's order: "s" is show, "a" is add, "d" is delete.
 var routeVerbs = []words.Choice{
 	{Word: "list", Abbrev: true, Means: "show"}, {Word: "show", Abbrev: true}, {Word: "lst", Abbrev: true, Means: "show"},
-	{Word: "get", Abbrev: true}, {Word: "add", Abbrev: true}, {Word: "replace", Abbrev: true}, {Word: "append", Abbrev: true},
+	{Word: "get", Abbrev: true}, {Word: "add", Abbrev: true}, {Word: "change", Abbrev: true}, {Word: "chg", Means: "change"}, {Word: "replace", Abbrev: true}, {Word: "append", Abbrev: true},
+	{Word: "flush", Abbrev: true},
 	{Word: "delete", Abbrev: true, Means: "del"}, {Word: "del"},
 }
 
@@ -34,12 +35,16 @@ func (ip *command) route() error {
 		return ip.routeGet()
 	case "del":
 		return ip.routeDel()
+	case "flush":
+		return ip.routeFlush()
 	}
 	rt, _, err := ip.parseRoute()
 	if err != nil {
 		return err
 	}
 	switch verb {
+	case "change":
+		return ip.routeChange(rt)
 	case "replace":
 		return ip.failed(ip.c.ReplaceRoute(ip.ctx, rt))
 	case "append":
@@ -137,6 +142,59 @@ func (ip *command) routeWord(key, word string, rt *stack.Route) (err error) {
 	}
 	if !ok {
 		return ip.Bad(word, s, want)
+	}
+	return nil
+}
+
+// routeChange puts a route in the place of one that there is.
+func (ip *command) routeChange(rt stack.Route) error {
+	table := rt.Table
+	if table == 0 {
+		table = stack.TableMain
+		if rt.Type == stack.Local || rt.Type == stack.Broadcast {
+			table = stack.TableLocal
+		}
+	}
+	routes, err := ip.c.Routes(ip.ctx, route.FamilyOf(rt.Dst.Addr()), table)
+	if err != nil {
+		return ip.failed(err)
+	}
+	for _, r := range routes {
+		if r.Dst == rt.Dst && (r.Metric == rt.Metric || rt.Metric == 0 && rt.Dst.Addr().Is6()) {
+			return ip.failed(ip.c.ReplaceRoute(ip.ctx, rt))
+		}
+	}
+	return remedy.With(ip.failed(fmt.Errorf("%s: No such file or directory", rt.Dst)), "use: catflap ip route replace, which adds it")
+}
+
+// routeFlush removes the routes that a list with the same words would show.
+func (ip *command) routeFlush() error {
+	if !ip.More() {
+		return ip.Errorf("want which routes to remove, such as table 100, or a prefix")
+	}
+	if ip.Rest[0] == "cache" {
+		ip.Next()
+		return ip.End("nothing after cache") // there is none, as in Linux
+	}
+	f := routeFilter{table: stack.TableMain}
+	for ip.More() {
+		if err := ip.routeFilterWord(&f); err != nil {
+			return err
+		}
+	}
+	for _, fam := range ip.families(stack.IPv4) {
+		routes, err := ip.c.Routes(ip.ctx, fam, f.table)
+		if err != nil {
+			return ip.failed(err)
+		}
+		for _, r := range routes {
+			if !f.want(r) {
+				continue
+			}
+			if err := ip.c.DelRoute(ip.ctx, r.Match()); err != nil {
+				return ip.failed(err)
+			}
+		}
 	}
 	return nil
 }

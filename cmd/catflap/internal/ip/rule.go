@@ -12,7 +12,7 @@ import (
 
 var ruleVerbs = []words.Choice{
 	{Word: "list", Abbrev: true, Means: "show"}, {Word: "lst", Abbrev: true, Means: "show"}, {Word: "show", Abbrev: true},
-	{Word: "add", Abbrev: true}, {Word: "delete", Abbrev: true, Means: "del"}, {Word: "del"},
+	{Word: "add", Abbrev: true}, {Word: "delete", Abbrev: true, Means: "del"}, {Word: "del"}, {Word: "flush", Abbrev: true},
 }
 
 func (ip *command) rule() error {
@@ -22,6 +22,9 @@ func (ip *command) rule() error {
 	}
 	if verb == "show" {
 		return ip.ruleShow()
+	}
+	if verb == "flush" {
+		return ip.ruleFlush()
 	}
 	if verb == "del" && !ip.More() {
 		return ip.Errorf("want the rule to delete, such as priority 100")
@@ -44,6 +47,28 @@ func (ip *command) rule() error {
 		r.Table = stack.TableMain // iproute2's default
 	}
 	return ip.failed(ip.c.AddRule(ip.ctx, r))
+}
+
+// ruleFlush removes all rules but the first, as iproute2 does.
+func (ip *command) ruleFlush() error {
+	if err := ip.End("nothing after flush"); err != nil {
+		return err
+	}
+	for _, f := range ip.families(stack.IPv4) {
+		rules, err := ip.c.Rules(ip.ctx, f)
+		if err != nil {
+			return ip.failed(err)
+		}
+		for _, r := range rules {
+			if r.Priority == 0 {
+				continue
+			}
+			if err := ip.c.DelRule(ip.ctx, stack.RuleMatch{Family: f, Priority: &r.Priority}); err != nil {
+				return ip.failed(err)
+			}
+		}
+	}
+	return nil
 }
 
 func (ip *command) ruleShow() error {
