@@ -53,9 +53,9 @@ func addressOf[T any](b []T) uint64 {
 	return n
 }
 
-// message is m with n bytes in its buffers.
-func (m *Msg) event(n int) *event.Message {
-	ev := &event.Message{Name: m.Name, Flags: m.Flags, Buffers: make([]event.Buffer, 0, len(m.Buffers))}
+// event is m with n bytes in its buffers.
+func (m *Msg) event(s *Stack, n int) *event.Message {
+	ev := &event.Message{Name: m.Name, Flags: m.Flags, Control: s.controlEvent(m.Control), Buffers: make([]event.Buffer, 0, len(m.Buffers))}
 	for _, b := range m.Buffers {
 		used := max(0, min(n, len(b)))
 		n -= used

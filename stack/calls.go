@@ -195,9 +195,6 @@ func (y *Sys) failed(name string, fd int, b []byte, err error) (int, error) {
 
 // sendAll sends b; on a blocking stream socket it waits until all is queued.
 func (k *socket) sendAll(b []byte, to netip.AddrPort, flags int) (int, error) {
-	if len(b) == 0 && k.stream() {
-		return 0, nil
-	}
 	sent := 0
 	for {
 		var n int
@@ -253,7 +250,9 @@ func (y *Sys) recvfrom(k *socket, b []byte, flags int) (n int, from netip.AddrPo
 	if k.stream() {
 		n, err = k.recvStream(b, flags)
 	} else {
-		n, from, err = k.recvDatagram(b, flags)
+		var got received
+		n, got, err = k.recvDatagram(b, flags)
+		from = got.from
 	}
 	if c != nil {
 		c.ev.Buffer, c.ev.Flags, c.ev.Addr = transferred(b, min(n, len(b))), flags, from
@@ -294,14 +293,20 @@ func (d *discarder) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-func (k *socket) recvDatagram(b []byte, flags int) (n int, from netip.AddrPort, err error) {
+// received is what is known of a datagram received.
+type received struct {
+	from    netip.AddrPort
+	control tcpip.ReceivableControlMessages
+}
+
+func (k *socket) recvDatagram(b []byte, flags int) (n int, d received, err error) {
 	err = k.wait(flags&MSG_DONTWAIT != 0, waiter.ReadableEvents, func() error {
 		w := datagramWriter{b: b}
 		res, err := k.recv(&w, flags&MSG_PEEK != 0)
 		if err != nil {
 			return err
 		}
-		from = k.sockaddr(res.RemoteAddr)
+		d = received{k.sockaddr(res.RemoteAddr), res.ControlMessages}
 		n = min(res.Total, len(b))
 		if flags&MSG_TRUNC != 0 {
 			n = res.Total
@@ -310,14 +315,14 @@ func (k *socket) recvDatagram(b []byte, flags int) (n int, from netip.AddrPort, 
 	})
 	if err == errEOF { // shutdown(SHUT_RD)
 		if flags&MSG_DONTWAIT != 0 || k.nonblock.Load() {
-			return -1, from, syscall.EAGAIN
+			return -1, d, syscall.EAGAIN
 		}
-		return 0, from, nil
+		return 0, d, nil
 	}
 	if err != nil {
-		return -1, from, err
+		return -1, d, err
 	}
-	return n, from, nil
+	return n, d, nil
 }
 
 // datagramWriter keeps the start of a datagram and lets the rest go.
@@ -329,11 +334,17 @@ func (w *datagramWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Msg is the message of Sendmsg and Recvmsg: buffers, and the peer's address.
+// Msg is the message of Sendmsg and Recvmsg: buffers, the peer's address, and control messages.
+//
+// Control is in the layout of 64-bit Linux (cmsg(3)). On a datagram socket that has IP_PKTINFO or IPV6_RECVPKTINFO set,
+// Recvmsg fills it with the link and the address that the datagram came in on, and cuts it to what it has filled:
+// [ControlSpace] bytes are enough. Sendmsg takes the same messages: the datagram then leaves from that address, which
+// must be local to the stack, be it by a whole prefix (AnyIP).
 type Msg struct {
 	Name    netip.AddrPort // Sendmsg: zero on a connected socket
 	Buffers [][]byte
-	Flags   int // set by Recvmsg: MSG_TRUNC if a datagram was cut
+	Control []byte
+	Flags   int // set by Recvmsg: MSG_TRUNC if a datagram was cut, MSG_CTRUNC if the control messages were
 }
 
 func (m *Msg) size() (n int) {
@@ -343,7 +354,7 @@ func (m *Msg) size() (n int) {
 	return n
 }
 
-// Sendmsg sends the buffers as one message: sendmsg(2). There is no control data.
+// Sendmsg sends the buffers as one message: sendmsg(2).
 func (y *Sys) Sendmsg(fd int, m *Msg, flags int) (int, error) {
 	c := y.begin("sendmsg", fd)
 	k, err := y.socket(fd)
@@ -353,10 +364,10 @@ func (y *Sys) Sendmsg(fd int, m *Msg, flags int) (int, error) {
 		for _, b := range m.Buffers {
 			all = append(all, b...)
 		}
-		n, err = k.sendAll(all, m.Name, flags)
+		n, err = k.sendmsg(m, all, flags)
 	}
 	if c != nil {
-		c.ev.Message, c.ev.Flags = m.event(m.size()), flags
+		c.ev.Message, c.ev.Flags = m.event(y.s, m.size()), flags
 		c.end(k, int64(n), err)
 	}
 	return n, err
@@ -371,7 +382,7 @@ func (y *Sys) Recvmsg(fd int, m *Msg, flags int) (int, error) {
 		n, err = k.recvmsg(m, flags)
 	}
 	if c != nil {
-		c.ev.Message, c.ev.Flags = m.event(n), flags
+		c.ev.Message, c.ev.Flags = m.event(y.s, n), flags
 		c.end(k, int64(n), err)
 	}
 	return n, err
@@ -379,13 +390,25 @@ func (y *Sys) Recvmsg(fd int, m *Msg, flags int) (int, error) {
 
 func (k *socket) recvmsg(m *Msg, flags int) (int, error) {
 	m.Flags = 0
+	room := m.Control
+	m.Control = room[:0]
 	b := make([]byte, m.size())
 	var n int
 	var err error
 	if k.stream() {
 		n, err = k.recvStream(b, flags)
 	} else {
-		n, m.Name, err = k.recvDatagram(b, flags|MSG_TRUNC)
+		var d received
+		n, d, err = k.recvDatagram(b, flags|MSG_TRUNC)
+		m.Name = d.from
+		for _, p := range k.packetInfos(&d.control) {
+			c := p.control(nil)
+			if len(m.Control)+len(c) > len(room) {
+				m.Flags |= MSG_CTRUNC
+				break
+			}
+			m.Control = append(m.Control, c...)
+		}
 		if n > len(b) {
 			m.Flags |= MSG_TRUNC
 			if flags&MSG_TRUNC == 0 {

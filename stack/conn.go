@@ -3,6 +3,7 @@ package stack
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -144,6 +145,17 @@ func (f *netFD) close() error {
 	return nil
 }
 
+// setBuffer sets SO_RCVBUF or SO_SNDBUF.
+func (f *netFD) setBuffer(name, bytes int) error {
+	if f.k.closing.Load() {
+		return net.ErrClosed
+	}
+	return f.y.setOption(f.k, SOL_SOCKET, name, bytes)
+}
+
+// errNoDescriptor is why there is no syscall.RawConn.
+var errNoDescriptor = fmt.Errorf("a socket of a userspace stack has no descriptor in the kernel (Stack.Sys makes its calls, by its FD): %w", errors.ErrUnsupported)
+
 func (f *netFD) localAddr() net.Addr { return netAddr(f.k.stream(), f.k.localAddr()) }
 
 // netAddr is the net.Addr of a socket address, as the net package would give it.
@@ -172,6 +184,7 @@ var (
 	_ net.Conn      = (*TCPConn)(nil)
 	_ io.ReaderFrom = (*TCPConn)(nil)
 	_ io.WriterTo   = (*TCPConn)(nil)
+	_ syscall.Conn  = (*TCPConn)(nil)
 )
 
 // defaultKeepAlive is the net package's: probes after 15 s of silence, every 15 s,
@@ -281,16 +294,10 @@ func (c *TCPConn) write(b []byte) (int, error) {
 		if err := c.fd.ready(d); err != nil {
 			return sent, err
 		}
-		if sent == len(b) {
-			return sent, nil
-		}
-		c.wbuf.b = b[sent:]
+		c.wbuf.b = b[sent:] // nothing, too: what has failed fails then as well
 		n, err := c.fd.y.write(c.fd.k, &c.wbuf, b[sent:])
 		sent += max(n, 0)
 		switch {
-		case sent == len(b):
-			c.wbuf.b = nil
-			return sent, nil
 		case err == syscall.EAGAIN:
 			<-d.wake
 		case err != nil:
@@ -298,6 +305,9 @@ func (c *TCPConn) write(b []byte) (int, error) {
 				err = net.ErrClosed
 			}
 			return sent, err
+		case sent == len(b):
+			c.wbuf.b = nil
+			return sent, nil
 		}
 	}
 }
@@ -414,6 +424,17 @@ func (c *TCPConn) SetLinger(sec int) error {
 		l = Linger{}
 	}
 	return c.set(SOL_SOCKET, SO_LINGER, l)
+}
+
+// SetReadBuffer sets SO_RCVBUF to bytes.
+func (c *TCPConn) SetReadBuffer(bytes int) error { return c.set(SOL_SOCKET, SO_RCVBUF, bytes) }
+
+// SetWriteBuffer sets SO_SNDBUF to bytes.
+func (c *TCPConn) SetWriteBuffer(bytes int) error { return c.set(SOL_SOCKET, SO_SNDBUF, bytes) }
+
+// SyscallConn fails with errors.ErrUnsupported: there is no descriptor of the kernel's.
+func (c *TCPConn) SyscallConn() (syscall.RawConn, error) {
+	return nil, c.error("raw-control", "", errNoDescriptor)
 }
 
 // SetKeepAlive turns keepalive probes on or off.

@@ -4,6 +4,7 @@ package stack
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -1129,6 +1130,136 @@ var linuxCases = []linuxCase{
 		for _, v := range []int{0, 1, 2, 3, 6, -1} {
 			x.set(a, SOL_IP, IP_MTU_DISCOVER, v)
 			x.get(a, SOL_IP, IP_MTU_DISCOVER)
+		}
+	}},
+	{name: "IPV6_MTU_DISCOVER and IPV6_RECVPKTINFO", script: func(x *script) {
+		a := x.socket(AF_INET6, SOCK_DGRAM)
+		for _, v := range []int{0, 1, 2, 3, 6, -1} {
+			x.set(a, SOL_IPV6, IPV6_MTU_DISCOVER, v)
+			x.get(a, SOL_IPV6, IPV6_MTU_DISCOVER)
+		}
+		for _, v := range []int{1, 0, 7} {
+			x.set(a, SOL_IPV6, IPV6_RECVPKTINFO, v)
+			x.get(a, SOL_IPV6, IPV6_RECVPKTINFO)
+			x.set(a, SOL_IP, IP_PKTINFO, v)
+			x.get(a, SOL_IP, IP_PKTINFO)
+		}
+	}},
+	{name: "packet information", script: func(x *script) {
+		a, b := x.udp(), x.udp()
+		x.bind(a, "0.0.0.0:0")
+		x.bind(b, "127.0.0.1:0")
+		to := netip.AddrPortFrom(netip.MustParseAddr("127.1.2.3"), x.name(a).Port())
+		x.sendto(b, "unasked", 0, to)
+		x.recvcontrol(a, ControlSpace)
+		x.set(a, SOL_IP, IP_PKTINFO, 1)
+		for _, room := range []int{ControlSpace, 32, 0} {
+			x.sendto(b, "asked", 0, to)
+			x.recvcontrol(a, room)
+		}
+		x.set(a, SOL_IP, IP_PKTINFO, 0)
+		x.sendto(b, "unasked", 0, to)
+		x.recvcontrol(a, ControlSpace)
+	}},
+	{name: "packet information of an IPv6 socket", script: func(x *script) {
+		a, b, c := x.socket(AF_INET6, SOCK_DGRAM), x.udp(), x.socket(AF_INET6, SOCK_DGRAM)
+		x.bind(a, "[::]:0")
+		for _, options := range [][2]int{{1, 0}, {0, 1}, {1, 1}} {
+			x.set(a, SOL_IPV6, IPV6_RECVPKTINFO, options[0])
+			x.set(a, SOL_IP, IP_PKTINFO, options[1])
+			x.sendto(b, "four", 0, netip.AddrPortFrom(netip.MustParseAddr("127.1.2.3"), x.name(a).Port()))
+			x.recvcontrol(a, ControlSpace)
+			x.sendto(c, "six", 0, netip.AddrPortFrom(netip.IPv6Loopback(), x.name(a).Port()))
+			x.recvcontrol(a, ControlSpace)
+		}
+	}},
+	{name: "a datagram from another address", script: func(x *script) {
+		a, b := x.udp(), x.udp()
+		x.bind(b, "127.0.0.1:0")
+		from := func(s string, link int) packetInfo {
+			return packetInfo{level: SOL_IP, link: link, local: netip.MustParseAddr(s), dst: netip.MustParseAddr("0.0.0.0")}
+		}
+		for _, p := range []packetInfo{from("127.7.7.7", 0), from("127.7.7.7", 1), from("0.0.0.0", 1), from("0.0.0.0", 0), from("192.0.2.7", 0)} {
+			x.sendfrom(a, x.name(b), p)
+			x.recvfrom(b, 8, 0)
+		}
+		x.sendfrom(a, x.name(b), from("127.7.7.7", 0), from("127.8.8.8", 0))
+		x.recvfrom(b, 8, 0)
+		x.connect(a, x.name(b))
+		x.sendfrom(a, "", from("127.7.7.7", 0))
+		x.recvfrom(b, 8, 0)
+		x.shutdown(a, SHUT_WR)
+		x.sendfrom(a, "", from("127.7.7.7", 0))
+	}},
+	{name: "a datagram from another address, by an IPv6 socket", script: func(x *script) {
+		a, b, c := x.socket(AF_INET6, SOCK_DGRAM), x.udp(), x.socket(AF_INET6, SOCK_DGRAM)
+		x.bind(b, "127.0.0.1:0")
+		x.bind(c, "[::1]:0")
+		four := packetInfo{level: SOL_IPV6, dst: netip.MustParseAddr("::ffff:127.7.7.7")}
+		x.sendfrom(a, netip.AddrPortFrom(netip.MustParseAddr("::ffff:127.0.0.1"), x.name(b).Port()), four)
+		x.recvfrom(b, 8, 0)
+		six := packetInfo{level: SOL_IPV6, dst: netip.IPv6Loopback()}
+		x.sendfrom(a, x.name(c), six)
+		x.recvfrom(c, 8, 0)
+		six.dst = netip.MustParseAddr("2001:db8::7")
+		x.sendfrom(a, x.name(c), six)
+	}},
+	{name: "wrong control messages", script: func(x *script) {
+		a, b := x.udp(), x.udp()
+		x.bind(b, "127.0.0.1:0")
+		for _, c := range []packetInfo{{level: SOL_SOCKET, dst: netip.IPv6Unspecified()}, {level: SOL_TCP, dst: netip.IPv6Unspecified()}} {
+			x.sendfrom(a, x.name(b), c)
+			x.recvfrom(b, 8, 0)
+		}
+		p := packetInfo{level: SOL_IP, local: netip.MustParseAddr("127.0.0.1"), dst: netip.MustParseAddr("0.0.0.0")}
+		good := p.control(nil)
+		for _, change := range []func([]byte) []byte{
+			func(b []byte) []byte { b[0] = 8; return b },
+			func(b []byte) []byte { b[0] = 200; return b },
+			func(b []byte) []byte { b[0] = 20; return b },
+			func(b []byte) []byte { b[12] = 99; return b },
+			func(b []byte) []byte { return b[:10] },
+			func(b []byte) []byte { return b[:28] },
+		} {
+			n, err := x.Sendmsg(a, &Msg{Name: x.name(b), Buffers: [][]byte{[]byte("mew")}, Control: change(slices.Clone(good))}, MSG_NOSIGNAL)
+			x.note("sendmsg with a wrong control message", err, n)
+			x.recvfrom(b, 8, 0)
+		}
+	}},
+	{name: "nothing written", script: func(x *script) {
+		x.write(x.udp(), "")
+		a := x.tcp()
+		x.write(a, "")
+		x.listen(a, 1)
+		x.write(a, "")
+		c, s, _ := x.pair()
+		x.write(c, "")
+		x.send(c, "", 0)
+		for range 2000 { // the buffers of both ends
+			if n, err := x.Write(c, make([]byte, 64<<10)); n <= 0 || err != nil {
+				break
+			}
+		}
+		x.write(c, "")
+		x.close(s)
+		x.write(c, "")
+		x.write(c, "")
+		d, _, _ := x.pair()
+		x.shutdown(d, SHUT_WR)
+		x.write(d, "")
+		x.send(d, "", 0)
+	}},
+	{name: "a datagram that may not be cut", script: func(x *script) {
+		for _, v := range []int{IP_PMTUDISC_DONT, IP_PMTUDISC_WANT, IP_PMTUDISC_DO, IP_PMTUDISC_PROBE} {
+			a, b := x.udp(), x.udp()
+			x.set(a, SOL_IP, IP_MTU_DISCOVER, v)
+			x.bind(b, "127.0.0.1:0")
+			for _, size := range []int{65000, 65507, 65508} {
+				x.sendto(a, strings.Repeat("m", size), 0, x.name(b))
+				x.recvfrom(b, 1, 0)
+			}
+			x.connect(a, x.name(b))
+			x.send(a, strings.Repeat("m", 65508), 0)
 		}
 	}},
 	{name: "IP_MTU_DISCOVER, fresh", script: func(x *script) {

@@ -106,11 +106,11 @@ func (kernel) Sendmsg(fd int, m *Msg, flags int) (int, error) {
 	if m.Name.IsValid() {
 		sa = toSockaddr(m.Name)
 	}
-	return unix.SendmsgBuffers(fd, m.Buffers, nil, sa, flags)
+	return unix.SendmsgBuffers(fd, m.Buffers, m.Control, sa, flags)
 }
 func (kernel) Recvmsg(fd int, m *Msg, flags int) (int, error) {
-	n, _, rflags, sa, err := unix.RecvmsgBuffers(fd, m.Buffers, nil, flags)
-	m.Flags, m.Name = rflags, fromSockaddr(sa)
+	n, oobn, rflags, sa, err := unix.RecvmsgBuffers(fd, m.Buffers, m.Control, flags)
+	m.Flags, m.Name, m.Control = rflags&^unix.MSG_CMSG_CLOEXEC, fromSockaddr(sa), m.Control[:oobn]
 	return n, err
 }
 func (kernel) Shutdown(fd, how int) error { return unix.Shutdown(fd, how) }
@@ -333,6 +333,24 @@ func (x *script) sendmsg(fd int, to any, parts ...string) {
 	n, err := x.Sendmsg(fd, &m, MSG_NOSIGNAL)
 	x.note(fmt.Sprintf("sendmsg(%s, %s, %q)", x.fd(fd), x.addr(m.Name), parts), err, n)
 }
+
+// recvcontrol receives a datagram with room for so many bytes of control messages.
+func (x *script) recvcontrol(fd, room int) {
+	m := Msg{Buffers: [][]byte{make([]byte, 8)}, Control: make([]byte, room)}
+	n, err := x.Recvmsg(fd, &m, 0)
+	infos, _ := parseControl(m.Control)
+	x.note(fmt.Sprintf("recvmsg(%s, control %d)", x.fd(fd), room), err, n, x.msgFlags(m.Flags), fmt.Sprintf("%+v", infos))
+}
+
+// sendfrom sends a datagram with control messages.
+func (x *script) sendfrom(fd int, to any, infos ...packetInfo) {
+	m := Msg{Name: parseAddr(to), Buffers: [][]byte{[]byte("mew")}}
+	for _, p := range infos {
+		m.Control = p.control(m.Control)
+	}
+	n, err := x.Sendmsg(fd, &m, MSG_NOSIGNAL)
+	x.note(fmt.Sprintf("sendmsg(%s, %s, control %+v)", x.fd(fd), x.addr(m.Name), infos), err, n)
+}
 func (x *script) shutdown(fd, how int) {
 	x.note(fmt.Sprintf("shutdown(%s, %s)", x.fd(fd), x.arg(1, CallEvent{Name: "shutdown", Op: how})), x.Shutdown(fd, how))
 }
@@ -458,7 +476,8 @@ func kernelQuiesce() (wait func() error, err error) {
 	if err := unix.Close(low); err != nil {
 		return nil, err
 	}
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(patience / time.Second)}); err != nil {
+	limit := unix.NsecToTimeval(patience.Nanoseconds())
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
 		return nil, err
 	}
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {

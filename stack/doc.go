@@ -6,6 +6,7 @@
 //
 //	link.go      a packet arrives from a link; the routing policy database decides
 //	routes.go    the database of package route: what is local, what is not
+//	router.go    what is for another host, if the stack forwards
 //	transport.go netstack's demultiplexer has chosen a socket; steering may choose another
 //	socket.go    the socket, a small integer fd, and the BSD calls on it (Sys)
 //	conn.go      net.Conn, listener.go net.Listener, packetconn.go net.PacketConn

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"math"
 	"net/netip"
 
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -54,17 +55,8 @@ const (
 // sendUnreachable tells the sender of pkt that a route of type t stopped it, as
 // ip-route(8) defines: host unreachable, administratively prohibited, or nothing.
 func (s *Stack) sendUnreachable(l *link, proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer, t RouteType) {
-	src, dst, ok := inboundAddrs(proto, pkt)
-	if t != Unreachable && t != Prohibit || !ok || !src.IsGlobalUnicast() && !src.IsLinkLocalUnicast() || dst.IsMulticast() {
-		return
-	}
-	max := maxQuoteV4
-	if proto != ipv4.ProtocolNumber {
-		max = maxQuoteV6
-	}
-	size := pkt.Data().Size()
-	quote, ok := pkt.Data().PullUp(min(size, max))
-	if !ok || !deservesError(proto, quote, size) || !s.ns.AllowICMPMessage() {
+	src, quote, ok := quoted(proto, pkt)
+	if t != Unreachable && t != Prohibit || !ok || !s.ns.AllowICMPMessage() {
 		return
 	}
 	v4, v6 := header.ICMPv4HostUnreachable, header.ICMPv6NetworkUnreachable
@@ -72,6 +64,54 @@ func (s *Stack) sendUnreachable(l *link, proto tcpip.NetworkProtocolNumber, pkt 
 		v4, v6 = header.ICMPv4AdminProhibited, header.ICMPv6Prohibited
 	}
 	s.writeUnreachable(l.id, proto, tcpip.Address{}, src, v4, v6, quote)
+}
+
+// quoted is who is told of an error about an incoming packet, and the start of the packet as the error quotes it; ok is
+// false if nobody is to be told.
+func quoted(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) (src netip.Addr, quote []byte, ok bool) {
+	src, dst, ok := inboundAddrs(proto, pkt)
+	if !ok || !src.IsGlobalUnicast() && !src.IsLinkLocalUnicast() || dst.IsMulticast() {
+		return src, nil, false
+	}
+	max := maxQuoteV4
+	if proto != ipv4.ProtocolNumber {
+		max = maxQuoteV6
+	}
+	size := pkt.Data().Size()
+	quote, ok = pkt.Data().PullUp(min(size, max))
+	return src, quote, ok && deservesError(proto, quote, size)
+}
+
+// sendTooBig tells the sender of pkt the MTU of the link that it does not fit (RFC 1191 4, RFC 4443 3.2). As in Linux
+// there is no limit on how often: who does not hear of it sends the same again.
+func (s *Stack) sendTooBig(l *link, proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer, mtu uint32) {
+	src, quote, ok := quoted(proto, pkt)
+	if !ok {
+		return
+	}
+	r, err := s.ns.FindRoute(l.id, tcpip.Address{}, toTCPIP(src), proto, false)
+	if err != nil {
+		return
+	}
+	defer r.Release()
+	if proto == ipv4.ProtocolNumber {
+		b := make([]byte, header.ICMPv4MinimumSize, header.ICMPv4MinimumSize+len(quote))
+		s.sendICMP(r, header.ICMPv4ProtocolNumber, append(b, quote...), func(b []byte) {
+			h := header.ICMPv4(b)
+			h.SetType(header.ICMPv4DstUnreachable)
+			h.SetCode(header.ICMPv4FragmentationNeeded)
+			h.SetMTU(uint16(min(mtu, math.MaxUint16)))
+			h.SetChecksum(^checksum.Checksum(b, 0))
+		})
+		return
+	}
+	b := make([]byte, header.ICMPv6MinimumSize, header.ICMPv6MinimumSize+len(quote))
+	s.sendICMP(r, header.ICMPv6ProtocolNumber, append(b, quote...), func(b []byte) {
+		h := header.ICMPv6(b)
+		h.SetType(header.ICMPv6PacketTooBig)
+		h.SetMTU(mtu)
+		h.SetChecksum(header.ICMPv6Checksum(header.ICMPv6ChecksumParams{Header: h, Src: r.LocalAddress(), Dst: r.RemoteAddress()}))
+	})
 }
 
 // writeUnreachable sends ICMP "destination unreachable" with the code of its family to

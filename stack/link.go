@@ -34,7 +34,7 @@ type link struct {
 // dropCounters count packets that the routing policy database did not let
 // through, by the kernel's names for such drops.
 type dropCounters struct {
-	inNoRoutes, inNotLocal, martian, notUnicast, blackhole, unreachable, prohibit, outNoRoutes, falseTooBig, tinyFragment, fragmentedICMP, paws, ackTooOld, ackUnsent atomic.Uint64
+	inNoRoutes, inNotLocal, martian, notUnicast, blackhole, unreachable, prohibit, outNoRoutes, falseTooBig, tooBig, tinyFragment, fragmentedICMP, paws, ackTooOld, ackUnsent atomic.Uint64
 }
 
 // Drops counts packets that did not get past the link: the routing policy database
@@ -50,6 +50,8 @@ type Drops struct {
 	OutNoRoutes uint64 `json:"out_no_routes"` // IP_OUTNOROUTES: sent by this stack, no route
 	FalseTooBig uint64 `json:"false_too_big"` // ICMP "too big" that is not to be believed: see Config.NoGuards
 
+	TooBig uint64 `json:"too_big"` // PKT_TOO_BIG: to be forwarded to a link that it does not fit, and not to be cut
+
 	TinyFragment   uint64 `json:"tiny_fragment"`   // a fragment that splits the transport header (RFC 1858, RFC 7112)
 	FragmentedICMP uint64 `json:"fragmented_icmp"` // a fragment of an ICMP message other than an echo
 
@@ -64,7 +66,7 @@ func (s *Stack) Drops() Drops {
 	return Drops{
 		InNoRoutes: d.inNoRoutes.Load(), InNotLocal: d.inNotLocal.Load(), Martian: d.martian.Load(), NotUnicast: d.notUnicast.Load(), Blackhole: d.blackhole.Load(),
 		Unreachable: d.unreachable.Load(), Prohibit: d.prohibit.Load(), OutNoRoutes: d.outNoRoutes.Load(), FalseTooBig: d.falseTooBig.Load(),
-		TinyFragment: d.tinyFragment.Load(), FragmentedICMP: d.fragmentedICMP.Load(),
+		TooBig: d.tooBig.Load(), TinyFragment: d.tinyFragment.Load(), FragmentedICMP: d.fragmentedICMP.Load(),
 		PAWS: d.paws.Load(), AckTooOld: d.ackTooOld.Load(), AckUnsent: d.ackUnsent.Load(),
 	}
 }
@@ -113,8 +115,12 @@ func (l *link) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stac
 		}
 	}
 	switch {
+	case drop == "" && rt.Type == Unicast:
+		l.forward(proto, pkt)
 	case drop == "":
 		l.Endpoint.DeliverNetworkPacket(proto, pkt)
+	case drop == dropTooBig:
+		l.s.sendTooBig(l, proto, pkt, l.s.mtuOf(rt))
 	case rt != nil:
 		l.s.sendUnreachable(l, proto, pkt, rt.Type)
 	}
@@ -193,11 +199,15 @@ func (l *link) admit(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer,
 		}
 		return l.admitFragment(proto, pkt)
 	case rt.Type == Unicast:
-		if l.s.fwd {
-			return ""
+		switch {
+		case !l.s.fwd:
+			l.s.drops.inNotLocal.Add(1)
+			return "IP_INADDRERRORS"
+		case tooBig(proto, pkt, l.s.mtuOf(rt)):
+			l.s.drops.tooBig.Add(1)
+			return dropTooBig
 		}
-		l.s.drops.inNotLocal.Add(1)
-		return "IP_INADDRERRORS"
+		return ""
 	}
 	return l.s.drops.drop(rt.Type)
 }

@@ -13,7 +13,10 @@ type Listener struct {
 	addr net.Addr
 }
 
-var _ net.Listener = (*Listener)(nil)
+var (
+	_ net.Listener = (*Listener)(nil)
+	_ syscall.Conn = (*Listener)(nil)
+)
 
 // Listen announces on a local address, as net.Listen does for "tcp", "tcp4" and
 // "tcp6". Without a host it listens on every address; "tcp" then on both families.
@@ -107,6 +110,11 @@ func (l *Listener) Addr() net.Addr { return l.addr }
 
 // FD returns the listener's fd in the stack.
 func (l *Listener) FD() int { return l.fd.k.fd }
+
+// SyscallConn fails with errors.ErrUnsupported: there is no descriptor of the kernel's.
+func (l *Listener) SyscallConn() (syscall.RawConn, error) {
+	return nil, opError("raw-control", l.fd.network, "", nil, l.addr, errNoDescriptor)
+}
 
 // SetDeadline sets the deadline of Accept.
 func (l *Listener) SetDeadline(t time.Time) error { return l.fd.setDeadline(t, &l.fd.r) }

@@ -17,6 +17,7 @@ type UDPConn struct {
 var (
 	_ net.PacketConn = (*UDPConn)(nil)
 	_ net.Conn       = (*UDPConn)(nil)
+	_ syscall.Conn   = (*UDPConn)(nil)
 )
 
 // ListenPacket announces on a local address, as net.ListenPacket does for "udp",
@@ -138,11 +139,7 @@ func (c *UDPConn) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
 	if c.remote != nil {
 		return 0, c.error("write", "", netAddr(false, to), net.ErrWriteToConnected)
 	}
-	if a := to.Addr(); a.Is4() && c.fd.k.domain == AF_INET6 {
-		to = netip.AddrPortFrom(netip.AddrFrom16(a.As16()), to.Port())
-	} else if a.Is4In6() && c.fd.k.domain == AF_INET {
-		to = netip.AddrPortFrom(a.Unmap(), to.Port())
-	}
+	to = c.fd.k.sockaddrOf(to)
 	return c.send("sendto", to, func() (int, error) { return c.fd.y.Sendto(c.fd.k.fd, b, 0, to) })
 }
 

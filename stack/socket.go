@@ -29,6 +29,10 @@ type socket struct {
 	nonblock    atomic.Bool
 	freebind    atomic.Bool
 	transparent atomic.Bool
+	pktInfo     atomic.Bool  // IP_PKTINFO
+	pktInfo6    atomic.Bool  // IPV6_RECVPKTINFO
+	discover    atomic.Int32 // IP_MTU_DISCOVER
+	discover6   atomic.Int32 // IPV6_MTU_DISCOVER
 	backlog     atomic.Int32 // as given to listen
 	closing     atomic.Bool
 	closed      chan struct{}  // closed with the fd
@@ -72,6 +76,8 @@ func (y *Sys) newSocket(conn uint64, fd, domain, typ int, ep tcpip.Endpoint, wq 
 	k := &socket{s: y.s, id: id, fd: fd, domain: domain, typ: typ, ep: ep, wq: wq, closed: make(chan struct{})}
 	k.nonblock.Store(nonblock)
 	k.conn.Store(conn)
+	k.discover.Store(IP_PMTUDISC_WANT)
+	k.discover6.Store(IP_PMTUDISC_WANT)
 	if err := y.install(fd, k); err != nil {
 		ep.Abort()
 		return nil, err
@@ -159,6 +165,17 @@ func (k *socket) tcpipAddr(ap netip.AddrPort) (tcpip.FullAddress, error) {
 		fa.Addr = tcpip.AddrFrom16(a.As16())
 	}
 	return fa, nil
+}
+
+// sockaddrOf is an address as a program gives it to a socket of this domain.
+func (k *socket) sockaddrOf(ap netip.AddrPort) netip.AddrPort {
+	if k.domain == AF_INET {
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	if a := ap.Addr(); a.Is4() {
+		return netip.AddrPortFrom(netip.AddrFrom16(a.As16()), ap.Port())
+	}
+	return ap
 }
 
 func (k *socket) sockaddr(fa tcpip.FullAddress) netip.AddrPort {
@@ -486,18 +503,25 @@ func (k *socket) send(p tcpip.Payloader, to netip.AddrPort, flags int) (int, err
 		if err := k.route(to, &opts); err != nil {
 			return 0, err
 		}
+		if err := k.fits(p.Len(), to); err != nil {
+			return 0, err
+		}
 	} else if to.IsValid() && k.tcpState().unconnected() {
 		return 0, syscall.EPIPE
 	}
 	if k.pending.Load() != nil {
 		return 0, k.takeError()
 	}
+	nothing := k.stream() && p.Len() == 0
 	n, terr := k.ep.Write(p, opts)
 	k.s.events.touched(k)
 	if terr != nil {
 		err := errnoOf(terr)
-		if err == syscall.EPIPE {
+		switch {
+		case err == syscall.EPIPE:
 			k.takeError() // this is it
+		case err == syscall.EAGAIN && nothing && !k.tcpState().pending():
+			return 0, nil // nothing needs no room
 		}
 		return 0, err
 	}

@@ -33,12 +33,16 @@ const (
 
 	IP_TOS          = 1
 	IP_TTL          = 2
+	IP_PKTINFO      = 8 // the control message too
 	IP_MTU_DISCOVER = 10
 	IP_FREEBIND     = 15
 	IP_TRANSPARENT  = 19
 
 	IPV6_UNICAST_HOPS = 16
+	IPV6_MTU_DISCOVER = 23
 	IPV6_V6ONLY       = 26
+	IPV6_RECVPKTINFO  = 49
+	IPV6_PKTINFO      = 50 // a control message
 	IPV6_TCLASS       = 67
 	IPV6_FREEBIND     = 78
 	IPV6_TRANSPARENT  = 75
@@ -222,7 +226,15 @@ func (k *socket) setInt(level, name, v int) error {
 			if v < 0 || v >= len(mtuDiscover) {
 				return syscall.EINVAL
 			}
-			return errnoOf(k.ep.SetSockOptInt(tcpip.MTUDiscoverOption, int(mtuDiscover[v])))
+			if err := k.ep.SetSockOptInt(tcpip.MTUDiscoverOption, int(mtuDiscover[v])); err != nil {
+				return errnoOf(err)
+			}
+			k.discover.Store(int32(v))
+			return nil
+		case IP_PKTINFO:
+			k.pktInfo.Store(v != 0)
+			k.askPacketInfo()
+			return nil
 		case IP_FREEBIND:
 			k.freebind.Store(v != 0)
 			return nil
@@ -250,6 +262,16 @@ func (k *socket) setInt(level, name, v int) error {
 				return syscall.EINVAL
 			}
 			return errnoOf(k.ep.SetSockOptInt(tcpip.IPv6HopLimitOption, v))
+		case IPV6_MTU_DISCOVER:
+			if v < 0 || v >= len(mtuDiscover) {
+				return syscall.EINVAL
+			}
+			k.discover6.Store(int32(v))
+			return nil
+		case IPV6_RECVPKTINFO:
+			k.pktInfo6.Store(v != 0)
+			k.askPacketInfo()
+			return nil
 		case IPV6_TCLASS:
 			if v < -1 || v > 255 {
 				return syscall.EINVAL
@@ -412,8 +434,9 @@ func (k *socket) getsockopt(level, name int) (any, error) {
 		case IP_TOS:
 			return intOpt(tcpip.IPv4TOSOption)
 		case IP_MTU_DISCOVER:
-			v, err := k.ep.GetSockOptInt(tcpip.MTUDiscoverOption)
-			return slices.Index(mtuDiscover, tcpip.PMTUDStrategy(v)), errnoOf(err)
+			return int(k.discover.Load()), nil
+		case IP_PKTINFO:
+			return flag(k.pktInfo.Load())
 		case IP_FREEBIND:
 			return flag(k.freebind.Load())
 		case IP_TRANSPARENT:
@@ -432,6 +455,10 @@ func (k *socket) getsockopt(level, name int) (any, error) {
 				v = defaultTTL
 			}
 			return v, errnoOf(err)
+		case IPV6_MTU_DISCOVER:
+			return int(k.discover6.Load()), nil
+		case IPV6_RECVPKTINFO:
+			return flag(k.pktInfo6.Load())
 		case IPV6_TCLASS:
 			return intOpt(tcpip.IPv6TrafficClassOption)
 		case IPV6_FREEBIND:

@@ -30,6 +30,7 @@ const (
 	IPPROTO_IPV6 = 41
 
 	MSG_PEEK     = 0x2
+	MSG_CTRUNC   = 0x8
 	MSG_TRUNC    = 0x20
 	MSG_DONTWAIT = 0x40
 	MSG_WAITALL  = 0x100

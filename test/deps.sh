@@ -4,10 +4,10 @@
 set -eu
 
 # command:package
-want='curl:curl ip:iproute2 ss:iproute2 tcpdump:tcpdump tshark:tshark netstat:net-tools lsof:lsof
+want='curl:curl ip:iproute2 ss:iproute2 tcpdump:tcpdump tshark:tshark sharkd:wireshark-common netstat:net-tools lsof:lsof
 strace:strace nc:netcat-openbsd ping:iputils-ping setpriv:util-linux nsenter:util-linux ethtool:ethtool gcc:gcc nginx:nginx-light chromium:chromium
 psql:postgresql redis-server:redis-server redis-benchmark:redis-tools memcached:memcached node:nodejs
-dnsmasq:dnsmasq-base dig:bind9-dnsutils rsvg-convert:librsvg2-bin iperf3:iperf3 traceroute:traceroute
+dnsmasq:dnsmasq-base dig:bind9-dnsutils rsvg-convert:librsvg2-bin python3:python3 iperf3:iperf3 traceroute:traceroute
 sshd:openssh-server ssh:openssh-client git:git'
 [ "${1-}" != clients ] || want="$want node:nodejs npm:npm podman:podman runc:runc busybox:busybox-static"
 

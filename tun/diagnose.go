@@ -13,6 +13,15 @@ import (
 // if it has nothing to add.
 func Diagnose(err error) string { return diagnose(err, runtime.GOOS, readSysctl) }
 
+// IPv6Off reports whether err, of ConfigureHost or of netns.Start, says that the interface takes no IPv6 address or
+// route: the kernel has no IPv6, or it is switched off (net.ipv6.conf.*.disable_ipv6), as in many containers. Whoever
+// may not configure interfaces at all gets EPERM, not the EACCES of this.
+func IPv6Off(err error) bool {
+	var op *OpError
+	return errors.As(err, &op) && op.Op == OpConfigure &&
+		(errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.EAFNOSUPPORT))
+}
+
 // readSysctl returns a Linux kernel parameter, "" if there is none of that name.
 func readSysctl(name string) string {
 	b, _ := os.ReadFile("/proc/sys/" + name)
@@ -34,6 +43,9 @@ func diagnose(err error, goos string, sysctl func(string) string) string {
 	if !errors.As(err, &op) {
 		return ""
 	}
+	if IPv6Off(err) {
+		return "IPv6 is switched off here: sysctl net.ipv6.conf.all.disable_ipv6=0 turns it on; or give IPv4 addresses only"
+	}
 	denied := errors.Is(err, os.ErrPermission)
 	switch op.Op {
 	case OpOpen:
@@ -44,8 +56,10 @@ func diagnose(err error, goos string, sysctl func(string) string) string {
 			return "run as root: macOS gives utun devices to root only"
 		case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ENODEV), errors.Is(err, syscall.ENXIO):
 			return fmt.Sprintf("load the driver: modprobe tun; where %[1]s is still missing: mkdir -p /dev/net && mknod %[1]s c 10 200 && chmod 0666 %[1]s; in a container: --device /dev/net/tun", op.Name)
+		case errors.Is(err, syscall.EPERM):
+			return fmt.Sprintf("this container may not use the device, root or not: start it with --device %s", op.Name)
 		case denied:
-			return fmt.Sprintf("as root: chmod 0666 %[1]s (most distributions ship it so; the file gives no privilege by itself), or run as root; in a container also: --device %[1]s", op.Name)
+			return fmt.Sprintf("as root: chmod 0666 %[1]s (most distributions ship it so; the file gives no privilege by itself), or run as root", op.Name)
 		}
 	case OpAttach:
 		switch {
@@ -62,12 +76,10 @@ func diagnose(err error, goos string, sysctl func(string) string) string {
 		switch {
 		case errors.Is(err, os.ErrNotExist):
 			return fmt.Sprintf("the interface %s has gone: is another program removing it?", op.Name)
-		case denied:
-			return "run as root or with CAP_NET_ADMIN, or in a private namespace (catflap run)"
+		case errors.Is(err, syscall.EPERM):
+			return "run as root or with CAP_NET_ADMIN (a container: --cap-add NET_ADMIN), or in a private namespace (catflap run)"
 		case errors.Is(err, syscall.EINVAL), errors.Is(err, syscall.ERANGE):
 			return fmt.Sprintf("choose an MTU between %d and %d; IPv6 addresses need at least %d", MinMTU, MaxMTU, MinMTUIPv6)
-		case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EOPNOTSUPP):
-			return "is IPv6 switched off? sysctl net.ipv6.conf.all.disable_ipv6=0"
 		}
 	case OpJoin:
 		switch {

@@ -28,6 +28,9 @@ func TestDiagnose(t *testing.T) {
 		{&OpError{OpAttach, "cat0", errors.ErrUnsupported}, "linux", none, "--driver water"},
 		{&OpError{OpConfigure, "cat0", syscall.EINVAL}, "linux", none, "68 and 65535"},
 		{&OpError{OpConfigure, "cat0", syscall.EPERM}, "linux", none, "CAP_NET_ADMIN"},
+		{&OpError{OpConfigure, "cat0", fmt.Errorf("add address fd00:9::1/64: %w", syscall.EACCES)}, "linux", none, "disable_ipv6=0"},
+		{&OpError{OpConfigure, "cat0", syscall.EAFNOSUPPORT}, "linux", none, "disable_ipv6=0"},
+		{&OpError{OpOpen, "/dev/net/tun", syscall.EPERM}, "linux", none, "--device /dev/net/tun"},
 		{&OpError{OpNamespace, "user", syscall.EPERM}, "linux", map[string]string{"kernel/unprivileged_userns_clone": "0"}, "unprivileged_userns_clone=1"},
 		{&OpError{OpNamespace, "user", syscall.ENOSPC}, "linux", map[string]string{"user/max_user_namespaces": "0"}, "user.max_user_namespaces"},
 		{&OpError{OpNamespace, "user", syscall.ENOSPC}, "linux", none, "nested too deep"},
@@ -43,6 +46,9 @@ func TestDiagnose(t *testing.T) {
 		got := diagnose(tc.err, tc.goos, func(name string) string { return tc.sysctl[name] })
 		if !strings.Contains(got, tc.want) || (tc.want == "") != (got == "") {
 			t.Errorf("%v on %s: remedy %q, want %q in it", tc.err, tc.goos, got, tc.want)
+		}
+		if off := IPv6Off(tc.err); off != strings.Contains(got, "disable_ipv6=0") || off && strings.Contains(got, "root") {
+			t.Errorf("%v: IPv6 is off: %v, and the remedy is %q", tc.err, off, got)
 		}
 	}
 }

@@ -13,9 +13,9 @@ import (
 
 // Defaults of [Config].
 const (
-	// DefaultReadHeaderTimeout is ample for a header that fits in a few
-	// packets, retransmissions with exponential backoff (1+2+4 s) included.
-	DefaultReadHeaderTimeout = 10 * time.Second
+	// DefaultReadHeaderTimeout is as long as a connection may be idle between
+	// requests: whoever holds one open to look at it has not asked yet.
+	DefaultReadHeaderTimeout = 2 * time.Minute
 
 	// DefaultIdleTimeout keeps a browser's connections over a reading pause.
 	DefaultIdleTimeout = 2 * time.Minute

@@ -7,6 +7,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"math"
 	"runtime"
 	"strconv"
 	"testing"
@@ -118,7 +119,7 @@ func TestPNGSizes(t *testing.T) {
 			t.Errorf("PNG(%d): %d bytes, %v", size, len(b), err)
 		}
 	}
-	for _, size := range []int{-1, 0, MinSize - 1, MaxSize + 1, 1 << 40} {
+	for _, size := range []int{-1, 0, MinSize - 1, MaxSize + 1, math.MaxInt} {
 		if _, err := c.PNG(size); err == nil {
 			t.Errorf("PNG(%d) was drawn", size)
 		}

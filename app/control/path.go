@@ -51,6 +51,17 @@ func Find(dev string) string {
 	return filepath.Join(ds[0], dev+".sock")
 }
 
+// Instances are the names of this user's instances that have a socket, as Find takes them.
+func Instances() (names []string) {
+	for _, d := range dirs() {
+		sockets, _ := filepath.Glob(filepath.Join(d, "*.sock"))
+		for _, s := range sockets {
+			names = append(names, strings.TrimSuffix(filepath.Base(s), ".sock"))
+		}
+	}
+	return names
+}
+
 // RunPath is a path for the socket of this process alone, so that many instances
 // can run at once with devices of the same name in namespaces of their own.
 func RunPath() string {

@@ -148,7 +148,7 @@ func attach(ctx context.Context, e *env, f *instanceFlags, t *attachTarget, trac
 	if ours(path) {
 		return remedy.With(fmt.Errorf("attach: %s is in this network namespace", name), "to have the device here: catflap serve")
 	}
-	ns, err := netns.Start(ctx, netns.Config{Device: s.device, HostAddrs: s.hostAddrs, Routes: s.ways.routes(s.hostAddrs), Join: path})
+	ns, err := s.enter(ctx, e, netns.Config{Device: s.device, HostAddrs: s.hostAddrs, Routes: s.ways.routes(s.hostAddrs), Join: path})
 	if errors.Is(err, netns.ErrNoNsenter) {
 		return remedy.With(fmt.Errorf("attach: %w", err), "install util-linux, or run as root")
 	}

@@ -99,16 +99,16 @@ cats from it, and shows what the stack does with each packet.
 		SilenceUsage:  true,
 		Args:          unknownCommand,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
-
-		SuggestionsMinimumDistance: 2, // typing errors
 	}
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &remedy.UsageError{Msg: c.CommandPath() + ": " + err.Error(), Remedy: "see: " + c.CommandPath() + " --help"}
-	})
+	root.SetFlagErrorFunc(wrongFlag)
+	root.Version = buildInfo().String()
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetHelpCommand(newHelp())
 	f := root.PersistentFlags()
 	f.StringVar(&e.control, "control", "", "`PATH` of the control socket (default: CATFLAP_CONTROL, else the device's own)")
 	f.BoolVar(&e.json, "json", false, "print JSON where something is listed")
 	f.BoolVarP(&e.verbose, "verbose", "v", false, "log to stderr what the stack and the device do")
+	defer complete(e, root)
 	root.AddCommand(newRun(e), newServe(e), newAttach(e), newGet(e), newProxy(e), newIP(e), newSS(e), newNetstat(e), newLsof(e), newStrace(e), newLookup(e), newSteer(e), newForward(e), newNetem(e), newTC(e), newNstat(e), newSysctl(e), newPing(e), newTraceroute(e), newView(e), newTransfer(e), newCapture(e), newTcpdump(e), newTop(e), newDrill(e), newDoctor(e), newVersion(e))
 	return root
 }
@@ -118,7 +118,7 @@ func unknownCommand(c *cobra.Command, args []string) error {
 		return nil
 	}
 	u := &remedy.UsageError{Msg: fmt.Sprintf("unknown command %q", args[0]), Remedy: "see: " + c.CommandPath() + " --help"}
-	if s := c.SuggestionsFor(args[0]); len(s) > 0 {
+	if s := nearest(args[0], commandNames(c)); len(s) > 0 {
 		u.Remedy = "did you mean: " + strings.Join(s, ", ")
 	}
 	return u

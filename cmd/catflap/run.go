@@ -34,8 +34,9 @@ func newRun(e *env) *cobra.Command {
 	var id identityFlags
 	var trace bool
 	c := &cobra.Command{
-		Use:   "run [flags] [-- CMD ARG...]",
-		Short: "Run a command in a private network namespace that leads to the stack",
+		Use:         "run [flags] [-- CMD ARG...]",
+		Annotations: map[string]string{runsCommand: "yes"},
+		Short:       "Run a command in a private network namespace that leads to the stack",
 		Long: `run makes a private network namespace (as root, or as a user through a user namespace), opens
 the TUN device in it, starts the stack and the cat server outside of it, and runs CMD inside:
 by default an interactive shell. It exits with CMD's status. Inside, the commands that look at a
@@ -94,7 +95,7 @@ func runInNamespace(ctx context.Context, e *env, f *instanceFlags, id *identityF
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(signals)
 
-	ns, err := netns.Start(ctx, netns.Config{
+	ns, err := s.enter(ctx, e, netns.Config{
 		Device: s.device, HostAddrs: s.hostAddrs, Routes: s.ways.routes(s.hostAddrs),
 		User: who.user, Files: files, Mask: mask,
 	})

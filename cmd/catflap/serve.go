@@ -45,7 +45,11 @@ func serve(ctx context.Context, e *env, f *instanceFlags, trace bool) error {
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	if err := tun.ConfigureHost(dev.Name(), tun.HostConfig{Addrs: s.hostAddrs, Up: true}); err != nil {
+	err = tun.ConfigureHost(dev.Name(), tun.HostConfig{Addrs: s.hostAddrs, Up: true})
+	if tun.IPv6Off(err) && s.dropIPv6(e) {
+		err = tun.ConfigureHost(dev.Name(), tun.HostConfig{Addrs: s.hostAddrs, Up: true})
+	}
+	if err != nil {
 		dev.Close()
 		return fmt.Errorf("serve: %w", err)
 	}

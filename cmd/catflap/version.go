@@ -50,6 +50,18 @@ func buildInfo() versionInfo {
 	return v
 }
 
+// String is the line that catflap version and --version print.
+func (v versionInfo) String() string {
+	s := fmt.Sprintf("catflap %s %s/%s %s", v.Version, v.OS, v.Arch, v.Go)
+	if v.Commit != "" {
+		s += " commit " + v.Commit
+		if v.Dirty {
+			s += " (modified)"
+		}
+	}
+	return s + " gvisor " + v.GVisor
+}
+
 func newVersion(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Say which catflap this is", Args: noArgs,
@@ -58,14 +70,7 @@ func newVersion(e *env) *cobra.Command {
 			if e.json {
 				return json.NewEncoder(e.stdout).Encode(v)
 			}
-			fmt.Fprintf(e.stdout, "catflap %s %s/%s %s", v.Version, v.OS, v.Arch, v.Go)
-			if v.Commit != "" {
-				fmt.Fprintf(e.stdout, " commit %s", v.Commit)
-				if v.Dirty {
-					fmt.Fprint(e.stdout, " (modified)")
-				}
-			}
-			_, err := fmt.Fprintf(e.stdout, " gvisor %s\n", v.GVisor)
+			_, err := fmt.Fprintln(e.stdout, v)
 			return err
 		},
 	}

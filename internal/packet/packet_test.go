@@ -3,6 +3,7 @@ package packet_test
 import (
 	"bytes"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -318,7 +319,7 @@ func TestParseStart(t *testing.T) {
 			t.Errorf("%d of %d bytes: %v, %s; want %s", n, len(b), err, p, whole)
 		}
 	}
-	for _, length := range []int{-1, 0, 30, 1 << 40} {
+	for _, length := range []int{-1, 0, 30, math.MaxInt} {
 		if _, err := packet.ParseStart(b[:20], length); !errors.Is(err, packet.ErrTruncated) {
 			t.Errorf("20 bytes of a packet of %d: %v", length, err)
 		}

@@ -52,7 +52,16 @@ type Buffer struct {
 type Message struct {
 	Name    netip.AddrPort `json:"name,omitzero"` // the peer's address; zero: none
 	Buffers []Buffer       `json:"buffers"`
+	Control []PacketInfo   `json:"control,omitempty"`
 	Flags   int            `json:"flags,omitempty"` // of the message received
+}
+
+// PacketInfo is a control message: IP_PKTINFO of IPv4 addresses, IPV6_PKTINFO of others.
+type PacketInfo struct {
+	Link  int        `json:"link"`           // its number; 0: any
+	Dev   string     `json:"dev,omitempty"`  // its name, if there is such a link
+	Local netip.Addr `json:"local,omitzero"` // the address to answer from, or to send from
+	Dst   netip.Addr `json:"dst,omitzero"`   // where the datagram went
 }
 
 // Option is a socket option and its value. At most one of the pointers is set:

@@ -11,14 +11,19 @@ import (
 
 func flagNames(v int, zero string, names ...any) string {
 	var out []string
+	left := uint32(v)
 	for i := 0; i < len(names); i += 2 {
-		if bit := names[i].(int); v&bit != 0 {
+		bit, high := names[i].(uint32) // bit 31, which no int of 32 bits has
+		if !high {
+			bit = uint32(names[i].(int))
+		}
+		if left&bit != 0 {
 			out = append(out, names[i+1].(string))
-			v &^= bit
+			left &^= bit
 		}
 	}
-	if v != 0 {
-		out = append(out, fmt.Sprintf("%#x", v))
+	if left != 0 {
+		out = append(out, fmt.Sprintf("%#x", left))
 	}
 	if len(out) == 0 {
 		return zero
@@ -70,7 +75,7 @@ func protocolName(p int) string {
 }
 
 func msgFlags(f int) string {
-	return flagNames(f, "0", stack.MSG_PEEK, "MSG_PEEK", stack.MSG_TRUNC, "MSG_TRUNC", stack.MSG_DONTWAIT, "MSG_DONTWAIT",
+	return flagNames(f, "0", stack.MSG_PEEK, "MSG_PEEK", stack.MSG_CTRUNC, "MSG_CTRUNC", stack.MSG_TRUNC, "MSG_TRUNC", stack.MSG_DONTWAIT, "MSG_DONTWAIT",
 		stack.MSG_WAITALL, "MSG_WAITALL", stack.MSG_NOSIGNAL, "MSG_NOSIGNAL", stack.MSG_MORE, "MSG_MORE")
 }
 
@@ -131,7 +136,7 @@ func epollOp(op int) string {
 
 func epollNames(ev uint32) string {
 	return flagNames(int(ev), "0", stack.POLLIN, "EPOLLIN", stack.POLLPRI, "EPOLLPRI", stack.POLLOUT, "EPOLLOUT", stack.POLLERR, "EPOLLERR",
-		stack.POLLHUP, "EPOLLHUP", stack.POLLRDHUP, "EPOLLRDHUP", stack.EPOLLONESHOT, "EPOLLONESHOT", stack.EPOLLET, "EPOLLET")
+		stack.POLLHUP, "EPOLLHUP", stack.POLLRDHUP, "EPOLLRDHUP", stack.EPOLLONESHOT, "EPOLLONESHOT", uint32(stack.EPOLLET), "EPOLLET")
 }
 
 func levelName(level int) string {
@@ -155,8 +160,9 @@ var optionNames = map[[2]int]string{
 	{stack.SOL_SOCKET, stack.SO_BINDTODEVICE}: "SO_BINDTODEVICE", {stack.SOL_SOCKET, stack.SO_ACCEPTCONN}: "SO_ACCEPTCONN",
 	{stack.SOL_SOCKET, stack.SO_PROTOCOL}: "SO_PROTOCOL", {stack.SOL_SOCKET, stack.SO_DOMAIN}: "SO_DOMAIN",
 	{stack.SOL_IP, stack.IP_TOS}: "IP_TOS", {stack.SOL_IP, stack.IP_TTL}: "IP_TTL", {stack.SOL_IP, stack.IP_MTU_DISCOVER}: "IP_MTU_DISCOVER",
-	{stack.SOL_IP, stack.IP_FREEBIND}: "IP_FREEBIND", {stack.SOL_IP, stack.IP_TRANSPARENT}: "IP_TRANSPARENT",
+	{stack.SOL_IP, stack.IP_PKTINFO}: "IP_PKTINFO", {stack.SOL_IP, stack.IP_FREEBIND}: "IP_FREEBIND", {stack.SOL_IP, stack.IP_TRANSPARENT}: "IP_TRANSPARENT",
 	{stack.SOL_IPV6, stack.IPV6_UNICAST_HOPS}: "IPV6_UNICAST_HOPS", {stack.SOL_IPV6, stack.IPV6_V6ONLY}: "IPV6_V6ONLY", {stack.SOL_IPV6, stack.IPV6_TCLASS}: "IPV6_TCLASS",
+	{stack.SOL_IPV6, stack.IPV6_MTU_DISCOVER}: "IPV6_MTU_DISCOVER", {stack.SOL_IPV6, stack.IPV6_RECVPKTINFO}: "IPV6_RECVPKTINFO",
 	{stack.SOL_IPV6, stack.IPV6_FREEBIND}: "IPV6_FREEBIND", {stack.SOL_IPV6, stack.IPV6_TRANSPARENT}: "IPV6_TRANSPARENT",
 	{stack.SOL_TCP, stack.TCP_NODELAY}: "TCP_NODELAY", {stack.SOL_TCP, stack.TCP_MAXSEG}: "TCP_MAXSEG", {stack.SOL_TCP, stack.TCP_CORK}: "TCP_CORK",
 	{stack.SOL_TCP, stack.TCP_KEEPIDLE}: "TCP_KEEPIDLE", {stack.SOL_TCP, stack.TCP_KEEPINTVL}: "TCP_KEEPINTVL", {stack.SOL_TCP, stack.TCP_KEEPCNT}: "TCP_KEEPCNT",

@@ -213,7 +213,30 @@ func message(m *event.Message, received bool, size int) string {
 	for _, b := range m.Buffers {
 		iov = append(iov, fmt.Sprintf("{iov_base=%s, iov_len=%d}", Quote(b.Data, b.Len, size), b.Size))
 	}
-	return fmt.Sprintf("{%s, msg_iov=[%s], msg_iovlen=%d, msg_controllen=0, msg_flags=%s}", name, strings.Join(iov, ", "), len(iov), msgFlags(m.Flags))
+	return fmt.Sprintf("{%s, msg_iov=[%s], msg_iovlen=%d, %s, msg_flags=%s}", name, strings.Join(iov, ", "), len(iov), control(m.Control), msgFlags(m.Flags))
+}
+
+// control writes control messages, and how much room they take.
+func control(all []event.PacketInfo) string {
+	if len(all) == 0 {
+		return "msg_controllen=0"
+	}
+	var list []string
+	size := 0
+	for _, p := range all {
+		link := itoa(p.Link)
+		if p.Dev != "" {
+			link = fmt.Sprintf("if_nametoindex(%q)", p.Dev)
+		}
+		if p.Local.Is4() {
+			size += 32
+			list = append(list, fmt.Sprintf("{cmsg_len=28, cmsg_level=SOL_IP, cmsg_type=IP_PKTINFO, cmsg_data={ipi_ifindex=%s, ipi_spec_dst=inet_addr(%q), ipi_addr=inet_addr(%q)}}", link, p.Local, p.Dst))
+		} else {
+			size += 40
+			list = append(list, fmt.Sprintf("{cmsg_len=36, cmsg_level=SOL_IPV6, cmsg_type=IPV6_PKTINFO, cmsg_data={inet_pton(AF_INET6, %q, &ipi6_addr), ipi6_ifindex=%s}}", p.Dst, link))
+		}
+	}
+	return fmt.Sprintf("msg_control=[%s], msg_controllen=%d", strings.Join(list, ", "), size)
 }
 
 // Quote writes the first size bytes of a string of total bytes as strace does:

@@ -67,6 +67,9 @@ func TestCallFormat(t *testing.T) {
 		{event.Call{Name: "recvmsg", FD: 4, Message: &event.Message{Name: netip.MustParseAddrPort("10.9.0.1:53"), Flags: stack.MSG_TRUNC,
 			Buffers: []event.Buffer{{Size: 4, Len: 4, Data: []byte("meow")}, {Size: 9}}}, Ret: 4}, 2,
 			`recvmsg(4, {msg_name={sa_family=AF_INET, sin_port=htons(53), sin_addr=inet_addr("10.9.0.1")}, msg_namelen=112 => 16, msg_iov=[{iov_base="me"..., iov_len=4}, {iov_base="", iov_len=9}], msg_iovlen=2, msg_controllen=0, msg_flags=MSG_TRUNC}, 0) = 4`},
+		{event.Call{Name: "sendmsg", FD: 4, Message: &event.Message{Buffers: []event.Buffer{{Size: 4, Len: 4, Data: []byte("meow")}}, Control: []event.PacketInfo{
+			{Link: 2, Dev: "cat0", Local: netip.MustParseAddr("192.0.2.7"), Dst: netip.MustParseAddr("0.0.0.0")}, {Link: 9, Local: netip.MustParseAddr("2001:db8::7"), Dst: netip.MustParseAddr("2001:db8::7")}}}, Ret: 4}, 32,
+			`sendmsg(4, {msg_name=NULL, msg_namelen=0, msg_iov=[{iov_base="meow", iov_len=4}], msg_iovlen=1, msg_control=[{cmsg_len=28, cmsg_level=SOL_IP, cmsg_type=IP_PKTINFO, cmsg_data={ipi_ifindex=if_nametoindex("cat0"), ipi_spec_dst=inet_addr("192.0.2.7"), ipi_addr=inet_addr("0.0.0.0")}}, {cmsg_len=36, cmsg_level=SOL_IPV6, cmsg_type=IPV6_PKTINFO, cmsg_data={inet_pton(AF_INET6, "2001:db8::7", &ipi6_addr), ipi6_ifindex=9}}], msg_controllen=72, msg_flags=0}, 0) = 4`},
 		{event.Call{Name: "setsockopt", FD: 4, Option: &event.Option{Level: stack.SOL_SOCKET, Name: stack.SO_LINGER, Linger: &event.Linger{OnOff: 1, Linger: 5}}}, 32,
 			`setsockopt(4, SOL_SOCKET, SO_LINGER, {l_onoff=1, l_linger=5}, 8) = 0`},
 		{event.Call{Name: "getsockopt", FD: 4, Option: &event.Option{Level: stack.SOL_TCP, Name: 99}, Ret: -1, Error: "ENOPROTOOPT"}, 32,

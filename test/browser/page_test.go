@@ -173,9 +173,23 @@ func TestTimeStops(t *testing.T) {
 	eval[bool](p, `(() => { const s = document.getElementById('scrub'); s.value = 345; return s.dispatchEvent(new Event('input', { bubbles: true })); })()`)
 	p.until("the state at a third", here+` === 'ESTABLISHED'`)
 	p.until("the header's state", `document.getElementById('conn-state').textContent === 'ESTABLISHED'`)
+	// All numbers are of that moment, and the same in the ladder as in the head.
+	head := func(packets int, received, sent string) {
+		t.Helper()
+		p.until(fmt.Sprintf("%d packets, %s received, %s sent", packets, received, sent), fmt.Sprintf(`(() => {
+			const f = Object.fromEntries([...document.querySelectorAll('#conn-facts > div')].map((d) => [d.firstChild.textContent, d.lastChild.textContent]));
+			return f.packets === '%d' && f.received === '%s' && f.sent === '%s' && document.getElementById('ladder-count').textContent === '%[1]d packets';
+		})()`, packets, received, sent))
+	}
+	past := eval[int](p, `(async () => { const { model, view } = await import('./model.js'); return model.events.filter((e) => e.k === 'p' && e.t <= view.time).length; })()`)
+	if past == 0 || past == f.stories[0].pkt {
+		t.Errorf("a third of the time has %d packets", past)
+	}
+	head(past, "76 B", "152 B")
 	p.keep("scrubbed", false)
 	p.click("#go-live")
 	p.until("the end again", here+` === 'CLOSED '`)
+	head(f.stories[0].pkt, "76 B", "152 B")
 }
 
 // TestEndings: each way through the states is drawn for what it was, and red is for a reset alone.
@@ -290,6 +304,18 @@ func TestChangesWantTheToken(t *testing.T) {
 	f := newFixture(t, storyPlots()...)
 	p := open(t, desktop, f.URL)
 	p.until("the sliders", `!!document.querySelector('#link-overview input[type=range]')?.offsetParent`)
+	// They say what the link does, of directions that differ one.
+	at := func(name string) string {
+		return eval[string](p, `document.querySelector('[id$="-`+name+`"]').closest('.slider').querySelector('output').textContent`)
+	}
+	shown := `document.querySelector('.controls .words').value`
+	p.until("the link's setting", shown+` === 'delay 10ms loss 2%'`)
+	if d, l := at("delay"), at("loss"); d != "10ms" || l != "2%" {
+		t.Errorf("the sliders stand at delay %s, loss %s; the link has delay 10ms loss 2%%", d, l)
+	}
+	eval[bool](p, `(() => { document.querySelector('#link-overview [data-dir="in"]').click(); return true; })()`)
+	p.until("the other direction", shown+` === 'delay 10ms'`)
+	eval[bool](p, `(() => { document.querySelector('#link-overview [data-dir="both"]').click(); return true; })()`)
 	slide := func(name string, at int) {
 		eval[bool](p, fmt.Sprintf(`(() => { const s = document.querySelector('#link-overview [id$="-%s"]'); s.value = %d; return s.dispatchEvent(new Event('input', { bubbles: true })); })()`, name, at))
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -27,7 +28,7 @@ type goCase struct {
 // goCases are all of them.
 func goCases() []goCase {
 	var all []goCase
-	for _, list := range [][]goCase{isnCases, cubicCases, forwardCases, fragmentCases, icmpCases} {
+	for _, list := range [][]goCase{isnCases, cubicCases, timeCases, forwardCases, fragmentCases, icmpCases} {
 		all = append(all, list...)
 	}
 	return all
@@ -98,17 +99,23 @@ type host struct {
 	wires []*drill.Wire
 }
 
-// newHost starts a stack with a link for each string, which lists the link's addresses.
+// newHost starts a stack with a link for each string, which lists the link's addresses, and "mtu:N" if it is not 1500.
 func newHost(t testing.TB, cfg stack.Config, links ...string) *host {
 	t.Helper()
 	h := &host{t: t}
 	for i, addrs := range links {
-		w := drill.NewWire(1500)
-		h.wires = append(h.wires, w)
-		l := stack.Link{Name: fmt.Sprintf("cat%d", i), Endpoint: w.Endpoint()}
+		l := stack.Link{Name: fmt.Sprintf("cat%d", i)}
+		mtu := 1500
 		for _, a := range strings.Fields(addrs) {
+			if n, ok := strings.CutPrefix(a, "mtu:"); ok {
+				mtu, _ = strconv.Atoi(n)
+				continue
+			}
 			l.Addrs = append(l.Addrs, netip.MustParsePrefix(a))
 		}
+		w := drill.NewWire(mtu)
+		h.wires = append(h.wires, w)
+		l.Endpoint = w.Endpoint()
 		cfg.Links = append(cfg.Links, l)
 	}
 	cfg.Clock = h.wires[0].Clock()

@@ -15,7 +15,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // repeat is small for the sake of every run of the tests. "catflap drill --repeat 1000 test/conformance/..." does the same
 // for a thousand.
-var repeat = flag.Int("repeat", 3, "how often TestRepeat runs each script")
+var repeat = flag.Int("repeat", 2, "how often TestRepeat runs each script")
 
 // TestConformance runs all scripts against the userspace stack.
 func TestConformance(t *testing.T) {

@@ -15,6 +15,9 @@ var cubicCases = []goCase{
 	{header{9438, "4.4", "SHOULD", "After a loss the window first grows fast, then ever slower, up to where it was (concave).", ""}, "cubic-concave", "cubic_test.go", cubicConcave},
 	{header{9438, "4.4", "SHOULD", "The same when each segment is acknowledged by itself.", "what an acknowledgment adds is cut to whole segments, so that the window does not grow"}, "cubic-concave-each-acknowledged", "cubic_test.go", cubicEachAcknowledged},
 	{header{9438, "4.5", "SHOULD", "Beyond where it was the window grows slowly at first, then ever faster (convex).", ""}, "cubic-convex", "cubic_test.go", cubicConvex},
+	{header{9438, "4.3", "SHOULD", "Where Reno would be faster, with a small window and a short round trip, the window grows as fast as Reno's.", ""}, "cubic-reno-friendly", "cubic_test.go", cubicRenoFriendly},
+	{header{9406, "4.2", "SHOULD", "When round trips become longer in slow start, slow start ends before segments are lost.", "slow start goes on"}, "hystart-delay", "cubic_test.go", hystartDelay},
+	{header{9406, "4.2", "MUST NOT", "While round trips stay as they are, slow start goes on.", ""}, "hystart-steady", "cubic_test.go", hystartSteady},
 	{header{9438, "4.7", "SHOULD", "After a loss below the window of the loss before, it aims lower (fast convergence).", ""}, "cubic-fast-convergence", "cubic_test.go", cubicFastConvergence},
 }
 
@@ -39,13 +42,14 @@ const cubicMSS = 1000
 type sender struct {
 	*host
 	conn     net.Conn
+	rtt      time.Duration
 	isn      uint32 // of the stack
 	each     bool   // segment is acknowledged, instead of each flight
 	una, nxt uint32 // relative to isn: all below una is acknowledged, all below nxt was sent
 }
 
 // newSender opens the connection.
-func newSender(t testing.TB) *sender {
+func newSender(t testing.TB, rtt time.Duration) *sender {
 	t.Helper()
 	const data = 4 << 20 // bytes, more than any window here
 	h := newHost(t, stack.Config{TCP: stack.TCPConfig{SendBuffer: 8 << 20, SendBufferMax: 8 << 20}}, "10.1.0.1/24")
@@ -54,7 +58,7 @@ func newSender(t testing.TB) *sender {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	s := &sender{host: h, una: 1, nxt: 1}
+	s := &sender{host: h, rtt: rtt, una: 1, nxt: 1}
 	got := h.ask(segment("10.1.0.2:5000", "10.1.0.1:80", layers.TCP{SYN: true, Seq: 100, Window: 65535, Options: []layers.TCPOption{
 		{OptionType: layers.TCPOptionKindMSS, OptionLength: 4, OptionData: []byte{cubicMSS >> 8, cubicMSS & 0xff}},
 		{OptionType: layers.TCPOptionKindNop},
@@ -64,7 +68,7 @@ func newSender(t testing.TB) *sender {
 		t.Fatalf("the SYN was answered by %v", got)
 	}
 	s.isn = got[0].TCP.Seq
-	h.wires[0].Advance(cubicRTT)
+	h.wires[0].Advance(rtt)
 	s.ack(1)
 	c, err := l.Accept()
 	if err != nil {
@@ -107,7 +111,7 @@ func (s *sender) collect() int {
 // pass lets a round trip pass, in which the stack waits.
 func (s *sender) pass() {
 	s.t.Helper()
-	if s.wires[0].Advance(cubicRTT) {
+	if s.wires[0].Advance(s.rtt) {
 		p := s.sent()[0]
 		s.t.Fatalf("at %s, with %d to %d in flight, the stack did not wait for acknowledgments but sent %d (%s)",
 			s.wires[0].Clock().Elapsed(), s.una, s.nxt, p.TCP.Seq-s.isn, p)
@@ -159,7 +163,7 @@ func (s *sender) lose() int {
 // rounds returns the windows of the next round trips.
 func (s *sender) rounds(d time.Duration) (w []int) {
 	s.t.Helper()
-	for range int(d / cubicRTT) {
+	for range int(d / s.rtt) {
 		w = append(w, s.round())
 	}
 	return w
@@ -200,7 +204,7 @@ func cubicConcave(t testing.TB)          { concave(t, false) }
 func cubicEachAcknowledged(t testing.TB) { concave(t, true) }
 
 func concave(t testing.TB, each bool) {
-	s := newSender(t)
+	s := newSender(t, cubicRTT)
 	s.grow(cubicWindow)
 	lost := float64(s.lose())
 	s.each = each
@@ -211,7 +215,7 @@ func concave(t testing.TB, each bool) {
 }
 
 func cubicConvex(t testing.TB) {
-	s := newSender(t)
+	s := newSender(t, cubicRTT)
 	s.grow(cubicWindow)
 	lost := float64(s.lose())
 	k := cubicK(lost, lost)
@@ -222,7 +226,7 @@ func cubicConvex(t testing.TB) {
 }
 
 func cubicFastConvergence(t testing.TB) {
-	s := newSender(t)
+	s := newSender(t, cubicRTT)
 	s.grow(cubicWindow)
 	first := s.lose()
 	s.rounds(1500 * time.Millisecond)
@@ -237,5 +241,47 @@ func cubicFastConvergence(t testing.TB) {
 	// window stays about W_max, and below where it would be without fast convergence.
 	if last := float64(w[len(w)-1]); math.Abs(last-wMax) > wMax/10 || last > 0.95*lost {
 		t.Errorf("after losses at %d and %d segments the window comes to %v, want about %.0f: %v", first, second, last, wMax, w)
+	}
+}
+
+// cubicRenoFriendly loses a segment at about 20, on a path of 10 ms. CUBIC's own curve takes seconds back to there; Reno's
+// growth, of which section 4.3 has an estimate of about half a segment a round trip, a tenth of a second.
+func cubicRenoFriendly(t testing.TB) {
+	s := newSender(t, 10*time.Millisecond)
+	s.grow(10)
+	lost := float64(s.lose())
+	w := s.rounds(300 * time.Millisecond)
+	if last := float64(w[len(w)-1]); last < lost || last < 1.3*curve(lost, lost, 300*time.Millisecond) {
+		t.Errorf("the window was %.0f segments at the loss; 300 ms after it is %.0f: %v", lost, last, w)
+	}
+}
+
+// hystartWindow is from where on round trips grow longer: more than RFC 9406 section 4.3 needs as samples in a round.
+const hystartWindow = 32
+
+func hystartDelay(t testing.TB) {
+	s := newSender(t, 50*time.Millisecond)
+	s.each = true
+	s.grow(hystartWindow)
+	s.rtt = 80 * time.Millisecond
+	var w []int
+	for range 8 { // conservative slow start takes five rounds, and one has gone when the first sample comes
+		if w = append(w, s.round()); w[len(w)-1] > 8*hystartWindow {
+			t.Fatalf("round trips are longer, and slow start goes on: %v", w)
+		}
+	}
+	if last, before := w[len(w)-1], w[len(w)-2]; float64(last) > 1.1*float64(before) {
+		t.Errorf("eight round trips after they became longer the window still grows fast: %v", w)
+	}
+}
+
+func hystartSteady(t testing.TB) {
+	s := newSender(t, 50*time.Millisecond)
+	s.each = true
+	s.grow(hystartWindow)
+	first := s.collect()
+	w := s.rounds(150 * time.Millisecond)
+	if last := w[len(w)-1]; last < 3*first {
+		t.Errorf("in three steady round trips the window grew from %d segments only to %d: %v", first, last, w)
 	}
 }

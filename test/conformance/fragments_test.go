@@ -16,8 +16,8 @@ var fragmentCases = []goCase{
 	{header{8900, "3.7", "–", "The same over IPv6.", ""}, "fragment-flood-v6", "fragments_test.go", fragmentFlood("fd01::2", "fd01::1")},
 }
 
-// flood is how many bytes of fragments come in: four times what Linux keeps (net.ipv4.ipfrag_high_thresh, 4 MiB).
-const flood = 16 << 20
+// flood is how many bytes of fragments come in: twice what Linux keeps (net.ipv4.ipfrag_high_thresh, 4 MiB).
+const flood = 8 << 20
 
 // fragmentSize is that of a first fragment's data, a multiple of eight.
 const fragmentSize = 1400

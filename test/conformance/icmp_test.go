@@ -66,7 +66,7 @@ func noErrorTo(dst string, srcs ...string) func(testing.TB) {
 func errorRate(src, dst string) func(testing.TB) {
 	return func(t testing.TB) {
 		h := newHost(t, stack.Config{}, icmpHost)
-		const n = 1000
+		const n = 200
 		burst := func() (answers int) {
 			for range n {
 				answers += len(h.ask(datagram(src, dst, 10, 64)))

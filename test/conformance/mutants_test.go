@@ -363,6 +363,60 @@ var mutants = []mutant{
 		}
 		return v.same()
 	})},
+	{name: "no-probes", rule: "A window of zero is probed (RFC 9293 3.8.6.1).", between: func() func(drill.Direction, *view) [][]byte {
+		closed := map[uint16]bool{} // by the peer's port
+		return func(dir drill.Direction, v *view) [][]byte {
+			switch {
+			case dir == drill.In && is(v, packet.ACK):
+				closed[v.TCP.SrcPort] = v.TCP.Window == 0
+			case dir == drill.Out && v.TCP != nil && closed[v.TCP.DstPort]:
+				return nil
+			}
+			return v.same()
+		}
+	}},
+	{name: "duplicates-count-twice", rule: "Two duplicates are no loss (RFC 5681 3.2).", between: func() func(drill.Direction, *view) [][]byte {
+		last := map[uint16]uint32{}
+		return func(dir drill.Direction, v *view) [][]byte {
+			if dir == drill.Out || !is(v, packet.ACK) || len(v.Payload) > 0 {
+				return v.same()
+			}
+			before, seen := last[v.TCP.SrcPort]
+			last[v.TCP.SrcPort] = v.TCP.Ack
+			if seen && before == v.TCP.Ack {
+				return [][]byte{v.b, append([]byte(nil), v.b...)}
+			}
+			return v.same()
+		}
+	}},
+	{name: "old-stamp-taken", rule: "A segment with an old time stamp is dropped (RFC 7323 5.3).", between: func() func(drill.Direction, *view) [][]byte {
+		newest := map[uint16]uint32{}
+		return func(dir drill.Direction, v *view) [][]byte {
+			if dir == drill.Out || !is(v, packet.ACK) {
+				return v.same()
+			}
+			d := optionData(v, packet.OptTimestamp)
+			if len(d) != 8 {
+				return v.same()
+			}
+			val, port := binary.BigEndian.Uint32(d), v.TCP.SrcPort
+			if int32(val-newest[port]) >= 0 {
+				newest[port] = val
+				return v.same()
+			}
+			binary.BigEndian.PutUint32(d, newest[port])
+			return v.seal()
+		}
+	}},
+	{name: "routing-header-obeyed", rule: "A routing header of type 0 is not followed (RFC 5095).", between: incoming(func(v *view) [][]byte {
+		if v.Version == 6 && v.b[6] == packet.ProtoRouting {
+			v.b[40+3] = 0 // as if the way ended here
+		}
+		return v.same()
+	})},
+	{name: "no-checksum-dropped", rule: "Over IPv4 a datagram needs no checksum (RFC 768).", between: deaf(func(v *view) bool {
+		return v.UDP != nil && v.Version == 4 && binary.BigEndian.Uint16(v.transport()[6:]) == 0
+	})},
 	{name: "window-of-nothing", rule: "A window is offered.", between: eachSegment(func(v *view) bool {
 		binary.BigEndian.PutUint16(v.transport()[14:], 0)
 		return !isTCP(v, packet.RST)

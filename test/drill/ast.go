@@ -85,7 +85,7 @@ type Packet struct {
 }
 
 // IPInfo are fields of the IP header, in brackets before the flags: [ect0], [tos 0x10], [ttl 1], [flowlabel 0x1].
-// The forms badipsum, badsum, frag, proto and hopopt are additions of this package.
+// The forms badipsum, badsum, nosum, frag, proto, hopopt and routing are additions of this package.
 type IPInfo struct {
 	TOS       *uint8 // whole byte
 	ECN       *uint8 // low two bits of the byte
@@ -103,6 +103,8 @@ type IPInfo struct {
 	Proto *uint8
 	// HopOpt are the bytes of an option in an IPv6 hop-by-hop header: type, length and data.
 	HopOpt []byte
+	// Routing are the bytes of an IPv6 routing header from its type on: type, segments left and data.
+	Routing []byte
 	// Encap are the ports of a UDP header around the segment ("/udp(9811 > 1)" after it): TCP in UDP, as FreeBSD has it.
 	Encap *EncapSpec
 }
@@ -138,6 +140,9 @@ type TCPOption struct {
 	Val    uint32         // TS val
 	Ecr    uint32         // TS ecr
 	Data   []byte         // all other kinds
+	// AnyCookie is "FO *": a cookie that the script does not know. The stack's own, whichever it is, in a segment that the
+	// stack sends; the one that the stack has sent last, in a segment to it.
+	AnyCookie bool
 }
 
 // UDPSpec is "udp (LENGTH)".

@@ -66,6 +66,14 @@ func (h ipHeader) assemble(body []byte) []byte {
 			h.proto = packet.ProtoFragment
 		}
 	}
+	if h.src.Is6() && info.Routing != nil {
+		// RFC 8200 section 4.4, padded with zeros to a multiple of eight bytes.
+		ext := append([]byte{h.proto, 0}, info.Routing...)
+		ext = append(ext, make([]byte, (8-len(ext)%8)%8)...)
+		ext[1] = byte(len(ext)/8 - 1)
+		body = append(ext, body...)
+		h.proto = packet.ProtoRouting
+	}
 	if h.src.Is6() && info.HopOpt != nil {
 		// RFC 8200 section 4.3, padded with PadN (or Pad1) to a multiple of eight bytes.
 		ext := append([]byte{h.proto, 0}, info.HopOpt...)
@@ -209,6 +217,9 @@ func (o TCPOption) data(seq, ecr func(uint32) uint32) []byte {
 	case packet.OptTimestamp:
 		b = binary.BigEndian.AppendUint32(nil, o.Val)
 		return binary.BigEndian.AppendUint32(b, ecr(o.Ecr))
+	}
+	if o.AnyCookie && o.Data == nil {
+		return make([]byte, maxCookie) // as much as it may take
 	}
 	return o.Data
 }

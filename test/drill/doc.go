@@ -24,11 +24,13 @@
 // data shows. An expected segment with data may come as several, unless the script says --strict_segments, because
 // Linux's own segments are cut only on their way out. A script that says --quiet_end=SECONDS also fails when the stack
 // sends anything after the last event, and with --ignore_push PSH is not compared. The comment "expected-fail: REASON"
-// marks a script that is known to fail; it fails the run when it passes. Ports before the flags ("33000 > 8080 S 0:0(0)") are those on the wire, and so tell
-// connections apart. In brackets before the flags, badsum and badipsum spoil a checksum, nosum leaves it out, "frag FROM:TO" sends a
-// part of the packet as a fragment, "proto N" gives another protocol number, and "hopopt 0xBYTES" an IPv6 hop-by-hop
-// option. An option of TCP without a name is written unknown-KIND 0xDATA. An expected packet may have "*" for its sequence
-// numbers.
+// marks a script that is known to fail, or to be refused; it fails the run when it passes. Ports before the flags
+// ("33000 > 8080 S 0:0(0)") are those on the wire, and so tell connections apart. In brackets before the flags, badsum and
+// badipsum spoil a checksum, nosum leaves it out, "frag FROM:TO" sends a part of the packet as a fragment, "proto N" gives
+// another protocol number, "hopopt 0xBYTES" an IPv6 hop-by-hop option, and "routing 0xBYTES" an IPv6 routing header from its
+// type on. An option of TCP without a name is written unknown-KIND 0xDATA. The option "FO *" is a Fast Open cookie that only
+// the stack knows: any in what it sends, and in what the script sends the one that came last. An expected packet may have
+// "*" for its sequence numbers.
 //
 // A super-packet of the kernel counts as the segments that it leaves in.
 //

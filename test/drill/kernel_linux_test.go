@@ -36,6 +36,15 @@ func TestKernelForms(t *testing.T) {
 			+0 fcntl(4, F_SETFL, O_RDWR|O_NONBLOCK) = 0
 			+0 sendto(4, ..., 100, MSG_FASTOPEN, ..., ...) = 100
 			+0 > S 0:100(100) <mss 1460,nop,nop,sackOK,nop,wscale 8,FO 0102030405060708,nop,nop>`,
+		"fast open, of a cookie that only the kernel knows": strings.Replace(handshake[:strings.Index(handshake, "+0 <")], "+0 listen", "+0 setsockopt(3, SOL_TCP, TCP_FASTOPEN, [5], 4) = 0\n+0 listen", 1) + `+0 < 40000 > 8080 S 0:0(0) win 5000 <mss 1000,FO>
+			+0 > 8080 > 40000 S. 0:0(0) ack 1 <mss 1460,FO *,nop,nop>
+			+.01 < 40001 > 8080 S 0:100(100) win 5000 <mss 1000,FO *>
+			+0 > 8080 > 40001 S. 0:0(0) ack 101 <mss 1460>`,
+		"a byte out of band": passive + `+0 < PU. 1:101(100) ack 1 win 5000 urg 50
+			+0~+.5 > . 1:1(0) ack 101
+			+0 recv(4, ..., 10, MSG_OOB) = 1
+			+0 read(4, ..., 100) = 49
+			+0 read(4, ..., 100) = 50`,
 		"an address of no family": active + `+0 sendto(3, ..., 0, MSG_FASTOPEN, AF_UNSPEC, ...) = -1 EOPNOTSUPP (Operation not supported)
 			+0 connect(3, AF_UNSPEC, ...) = 0`,
 		"what is left to read": passive + `+0 setsockopt(4, SOL_TCP, TCP_INQ, [1], 4) = 0

@@ -260,6 +260,9 @@ func (f *flow) compareOptions(t *TCPSpec, got *packet.TCP, r rules) comparison {
 		if i < len(t.Options) && i < len(got.Options) && t.Options[i].Kind == packet.OptTimestamp {
 			fd.bad = !f.stampMatches(t.Options[i], got.Options[i], r)
 		}
+		if i < len(t.Options) && i < len(got.Options) && t.Options[i].AnyCookie {
+			fd.bad = !isCookie(got.Options[i])
+		}
 		c = append(c, fd)
 	}
 	for i := range c {
@@ -310,6 +313,14 @@ func (f *flow) stampMatches(want TCPOption, got packet.Option, r rules) bool {
 	}
 	off := int64(int32(val - f.stampBase.wire - (want.Val - f.stampBase.script)))
 	return off >= -int64(r.stampSlack) && off <= int64(r.stampSlack)
+}
+
+// maxCookie is the length of the longest Fast Open cookie (RFC 7413 section 4.1.1).
+const maxCookie = 16
+
+// isCookie reports whether an option holds a Fast Open cookie.
+func isCookie(o packet.Option) bool {
+	return o.Kind == packet.OptFastOpen && len(o.Data) >= 4 && len(o.Data) <= maxCookie && len(o.Data)%2 == 0
 }
 
 // learnStamp remembers the time stamp of a packet that matched, under the script's name for it.

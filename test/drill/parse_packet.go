@@ -140,8 +140,15 @@ func (p *parser) ipInfo(ip *IPInfo, end string) {
 				p.expected("the option's bytes, as 0x1e00")
 			}
 			ip.HopOpt = p.hexBlob()
+		case "routing":
+			if !p.accept("0x") {
+				p.expected("the header's bytes from its type on, as 0x0001")
+			}
+			if ip.Routing = p.hexBlob(); len(ip.Routing) > maxRouting {
+				p.fail(pos, "a routing header of %d bytes: at most %d", len(ip.Routing), maxRouting)
+			}
 		default:
-			p.fail(pos, "%q is no field of the IP header that a script can set: noecn, ect0, ect1, ect01, ce, tos, ttl, flowlabel, id, frag, proto, hopopt, badipsum, badsum, nosum", w)
+			p.fail(pos, "%q is no field of the IP header that a script can set: noecn, ect0, ect1, ect01, ce, tos, ttl, flowlabel, id, frag, proto, hopopt, routing, badipsum, badsum, nosum", w)
 		}
 		if p.accept(end) {
 			return
@@ -151,6 +158,9 @@ func (p *parser) ipInfo(ip *IPInfo, end string) {
 		}
 	}
 }
+
+// maxRouting is what a routing header has room for behind its length field (RFC 8200 section 4.4).
+const maxRouting = 256*8 - 2
 
 // fragment reads FROM:TO.
 func (p *parser) fragment() *FragSpec {
@@ -333,7 +343,11 @@ func (p *parser) tcpOption() TCPOption {
 	case "md5":
 		o.Kind, o.Data = packet.OptMD5, p.hexBlob()
 	case "fo":
-		o.Kind, o.Data = packet.OptFastOpen, p.hexBlob()
+		if o.Kind = packet.OptFastOpen; p.accept("*") {
+			o.AnyCookie = true
+			break
+		}
+		o.Data = p.hexBlob()
 	case "foexp":
 		// RFC 6994: kind 254 with Fast Open's experiment identifier.
 		o.Kind, o.Data = packet.OptExp2, append([]byte{0xf9, 0x89}, p.hexBlob()...)

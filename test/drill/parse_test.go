@@ -119,6 +119,7 @@ var mistakes = []struct{ script, pos, says string }{
 	{"0 < [tos] S 0:0(0)", "1:9", "expected a TOS byte"},
 	{"0 < gre: S 0:0(0)", "1:5", "encapsulation is not supported"},
 	{"+ socket(1) = 2", "1:3", "expected a time in seconds"},
+	{"0 < [routing 1] S 0:0(0)", "1:14", "expected the header's bytes"},
 	{"1~0.5 > R 0:0(0)", "1:2", "the range ends before it starts"},
 	{"+1~2 > R 0:0(0)", "1:3", "both ends of a range are written alike"},
 	{"* < R 0:0(0)", "1:1", "only a packet that the stack sends"},
@@ -141,7 +142,7 @@ var mistakes = []struct{ script, pos, says string }{
 
 // TestParseFields holds what AccECN's counters and an encapsulation are read as.
 func TestParseFields(t *testing.T) {
-	s, err := drill.Parse("x.pkt", []byte("0 < F5. 1:1(0) ack 1 <ECN e0b 1 ceb 2 e1b 16777215>\n+0 > R. 0:0(0)! ack 1/udp(9811 > 1)\n+0 > S. 0:0(0) <FO TFO_COOKIE_ZERO>\n"))
+	s, err := drill.Parse("x.pkt", []byte("0 < F5. 1:1(0) ack 1 <ECN e0b 1 ceb 2 e1b 16777215>\n+0 > R. 0:0(0)! ack 1/udp(9811 > 1)\n+0 > S. 0:0(0) <FO TFO_COOKIE_ZERO>\n+0 < [routing 0x0001] S 0:0(0) <FO *>\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,6 +158,9 @@ func TestParseFields(t *testing.T) {
 	}
 	if o := s.Events[2].Packet.TCP.Options[0]; len(o.Data) != 8 {
 		t.Errorf("cookie %x", o.Data)
+	}
+	if p := s.Events[3].Packet; !p.TCP.Options[0].AnyCookie || !bytes.Equal(p.IP.Routing, []byte{0, 1}) {
+		t.Errorf("packet %+v", p)
 	}
 }
 

@@ -110,6 +110,9 @@ func (s *Script) playHere(on Target, env Environment) Result {
 		res.Message = failure.text(s.Name)
 	case errors.As(err, &refused):
 		res.Status, res.Message, res.Line = Refused, err.Error(), refused.err.Pos.Line
+		if res.Reason != "" { // what a target does not have at all is the plainest way to fail
+			res.Status = ExpectedFailure
+		}
 	case errors.As(err, &mistake):
 		res.Status, res.Message, res.Line = Broken, err.Error(), mistake.Pos.Line
 	default:

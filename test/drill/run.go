@@ -3,6 +3,7 @@ package drill
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -52,6 +53,7 @@ type runner struct {
 	counted map[string]uint64 // what nstat has shown
 	sent    bool              // the last event was a packet of the script
 	names   map[string]any    // variables of code blocks
+	cookie  []byte            // of Fast Open, that the system has sent last
 
 	log    []*seen // all packets, both ways, in order
 	prints []string
@@ -448,7 +450,11 @@ func (r *runner) inject(pk *Packet) error {
 	var data []byte
 	switch {
 	case pk.TCP != nil:
-		data = f.segment(pk)
+		known, err := r.withCookie(pk)
+		if err != nil {
+			return err
+		}
+		data = f.segment(known)
 		if pk.TCP.Ack != nil {
 			f.acked = max(f.acked, *pk.TCP.Ack)
 		}
@@ -479,6 +485,29 @@ func (r *runner) inject(pk *Packet) error {
 	err := r.err
 	r.err = nil
 	return err
+}
+
+// withCookie is a segment of the script with the cookie that the system has sent last where the script says "FO *".
+func (r *runner) withCookie(pk *Packet) (*Packet, error) {
+	i := slices.IndexFunc(pk.TCP.Options, func(o TCPOption) bool { return o.AnyCookie })
+	if i < 0 {
+		return pk, nil
+	}
+	if r.cookie == nil {
+		return nil, fail(pk.TCP.Options[i].Pos, "FO *: the stack has sent no cookie that could be given back")
+	}
+	known, t := *pk, *pk.TCP
+	t.Options = slices.Clone(t.Options)
+	t.Options[i].Data = r.cookie
+	known.TCP = &t
+	return &known, nil
+}
+
+// learnCookie notes the Fast Open cookie in a segment of the system.
+func (r *runner) learnCookie(t *packet.TCP) {
+	if o, ok := t.Option(packet.OptFastOpen); ok && isCookie(o) {
+		r.cookie = o.Data
+	}
 }
 
 // maxInject is the longest packet that a script may send, whatever the MTU: what an IP header can say.
@@ -694,6 +723,7 @@ func (r *runner) match(e *Event, pk *Packet, s *seen) (partial int, err error) {
 	if pk.TCP != nil {
 		f.learn(&s.p, pk.TCP.Seq)
 		f.learnStamp(pk.TCP, s.p.TCP)
+		r.learnCookie(s.p.TCP)
 	}
 	return partial, nil
 }

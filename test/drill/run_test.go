@@ -120,6 +120,10 @@ func TestMessages(t *testing.T) {
 		{"unknown option", "--frobnicate=1\n" + handshake, drill.Broken, []string{"x.pkt:1:1: --frobnicate: this option is not known: ip_version, "}},
 		{"address of the wrong family", "--ip_version=ipv6\n--local_ip=10.0.0.1\n" + handshake, drill.Broken, []string{"--local_ip=10.0.0.1 is not an address for --ip_version=ipv6"}},
 		{"expected failure", "// expected-fail: because\n" + handshake + "+0 > R 1:1(0)\n", drill.ExpectedFailure, nil},
+		{"no cookie yet", strings.Replace(handshake, "<mss 1000>", "<FO *>", 1), drill.Failed, []string{"x.pkt:4: FO *: the stack has sent no cookie that could be given back"}},
+		{"no cookie where one must be", strings.Replace(handshake, "<mss 1460>", "<mss 1460,FO *>", 1), drill.Failed, []string{
+			"x.pkt:5: wrong packet: different option FO\n", "<mss 1460, FO *>\n",
+		}},
 		{"unexpected pass", "// expected-fail: because\n" + handshake, drill.UnexpectedPass, []string{`passed, but the script says "expected-fail: because"`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -141,6 +145,21 @@ func TestMessages(t *testing.T) {
 				t.Errorf("check says %v", err)
 			}
 		})
+	}
+}
+
+// TestExpectedRefusal holds that what a script says of its failure covers that it is not run at all. Without a run it is told.
+func TestExpectedRefusal(t *testing.T) {
+	script := "// expected-fail: no such setting\n`sysctl -q net.ipv4.tcp_timestamps=0`\n" + handshake
+	if res := play(t, script); res.Status != drill.ExpectedFailure || !strings.Contains(res.Message, "tcp_timestamps=0") {
+		t.Errorf("status %s: %s", res.Status, res.Message)
+	}
+	s, err := drill.Parse("x.pkt", []byte(script))
+	if err == nil {
+		err = s.Check(drill.Stack, drill.Environment{})
+	}
+	if err == nil || !strings.Contains(err.Error(), "tcp_timestamps=0") {
+		t.Errorf("check says %v", err)
 	}
 }
 
@@ -248,6 +267,7 @@ func FuzzPlay(f *testing.F) {
 	f.Add(handshake)
 	f.Add(language)
 	f.Add(handshake + "+0...1 write(4, ..., 100000) = 100000\n+.1 < F. 1:1(0) ack 1 win 0 <nop,nop,sack 1:2>\n* > . * ack 2\n+0 close(4) = 0\n")
+	f.Add("0 < [routing 0x0001] S 0:0(0) <FO *>\n+0 > S. 0:0(0) ack 1 <FO *>\n")
 	f.Add("0 < [frag 0:8, id 3, ttl 0, hopopt 0x1e00] udp (10)\n+1 > icmp unreachable port_unreachable\n")
 	f.Fuzz(func(t *testing.T, src string) {
 		s, err := drill.Parse("fuzz.pkt", []byte(src))

@@ -123,7 +123,7 @@ func TestSysctlCommand(t *testing.T) {
 		"-w net.inet.tcp.sendspace=32768":          {{path: "net/ipv4/tcp_wmem", value: "4096 32768 4194304"}},
 		"-w net.inet.tcp.ecn.enable=1":             {{path: "net/ipv4/tcp_ecn", value: "1"}},
 		"-w net.inet.tcp.ecn.enable=2":             nil, // its default
-		"-w net.inet.tcp.insecure_rst=1":           nil, // shows in the packets
+		"-w net.inet.tcp.insecure_rst=0":           nil, // its default
 		"-w net.inet.tcp.fastopen.client_enable=1": {{path: "net/ipv4/tcp_fastopen", value: "1"}},
 	} {
 		got, err := sysctlCommand(strings.Fields(args))
@@ -131,7 +131,7 @@ func TestSysctlCommand(t *testing.T) {
 			t.Errorf("%s: %+v, %v; want %+v", args, got, err, want)
 		}
 	}
-	for _, bad := range []string{"", "-q", "-a", "x", "net.inet.tcp.delacktime=41", "kern.hz=1"} {
+	for _, bad := range []string{"", "-q", "-a", "x", "net.inet.tcp.delacktime=41", "net.inet.tcp.insecure_rst=1", "net.inet.tcp.udp_tunneling_port=9811", "kern.hz=1"} {
 		if got, err := sysctlCommand(strings.Fields(bad)); err == nil {
 			t.Errorf("%q was read as %v", bad, got)
 		}

@@ -186,15 +186,6 @@ var restated = map[string][]string{
 	"kern/ipc/maxsockbuf":                    {"*"}, // a bound on what scripts ask for anyway
 }
 
-// shows are switches that neither target has, and whose effect is in the packets that a script goes on to expect: the
-// script runs, and says itself whether the target does what the setting asks for.
-var shows = map[string][]string{
-	"net/inet/tcp/insecure_rst":       {"1"},    // a reset anywhere in the window, as before RFC 5961
-	"net/inet/tcp/insecure_syn":       {"1"},    // a SYN in the window resets, as before RFC 5961
-	"net/inet/tcp/drop_synfin":        {"1"},    // SYN with FIN is dropped
-	"net/inet/tcp/udp_tunneling_port": {"9811"}, // TCP in UDP
-}
-
 // portable puts FreeBSD's settings into Linux's words.
 func portable(in []sysctl) ([]sysctl, error) {
 	var out []sysctl
@@ -203,7 +194,7 @@ func portable(in []sysctl) ([]sysctl, error) {
 			out = append(out, y)
 			continue
 		}
-		if oneOf(restated[y.path], y.value) || oneOf(shows[y.path], y.value) {
+		if oneOf(restated[y.path], y.value) {
 			continue
 		}
 		linux := func(name, value string) {

@@ -107,8 +107,8 @@ func newKernelTarget(set settings) (target, error) {
 // maxFrame is the longest packet with its virtio-net header.
 const maxFrame = vnetLen + 1<<16
 
-// begin starts the script's time a quarter of a millisecond into a tick of the kernel's clock. What scripts do then falls
-// into the middle of ticks, so that a moment's delay does not move a timer of the kernel by a whole tick.
+// begin starts the script's time at tickOffset behind a tick of the kernel's clock, so that a moment's delay does not move
+// what scripts do, or a timer of the kernel, by a whole tick.
 func (k *kernelTarget) begin() {
 	coarse := func() unix.Timespec {
 		var ts unix.Timespec
@@ -122,8 +122,10 @@ func (k *kernelTarget) begin() {
 	}
 }
 
-// tickOffset is how far into a tick a script starts; a tick has 1 to 10 ms.
-const tickOffset = 250 * time.Microsecond
+// tickOffset is how long after a tick a script starts. A tick has 1, 3.3, 4 or 10 ms, and scripts' times are mostly
+// multiples of 10 ms. With ticks of 4 ms such a time is 2.5 of them: what starts in the second half of a tick is counted as
+// one tick more, as scripts that were written with shorter ticks ask for ("at least 49 ms" of 50), and not as one less.
+const tickOffset = 2250 * time.Microsecond
 
 func (k *kernelTarget) setUp(set settings) error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {

@@ -39,6 +39,9 @@ func (o TCPOption) text() string {
 	case packet.OptTimestamp:
 		return fmt.Sprintf("TS val %d ecr %d", o.Val, o.Ecr)
 	}
+	if o.AnyCookie {
+		return "FO *"
+	}
 	return unknownOption(o.Kind, o.Data)
 }
 

@@ -237,6 +237,32 @@ func TestRouter(t *testing.T) {
 	}
 }
 
+// TestPathMTU: a transfer goes through a link in its middle that takes smaller packets, with either IP version.
+func TestPathMTU(t *testing.T) {
+	for i, version := range []string{"IPv4", "IPv6"} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			clock := NewClock()
+			l := New(t, Options{Clock: clock})
+			c, s, r1, r2 := l.Host("client"), l.Host("server"), l.Router("r1"), l.Router("r2")
+			l.Link(c, r1)
+			l.Link(r1, r2, MTU(1300))
+			l.Link(r2, s)
+			const size = 100_000
+			s.Serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, size)) }))
+			clock.Run(func() {
+				body := get(c.Client(), "http://"+net.JoinHostPort(s.Addrs()[i].Addr().String(), "80")+"/")
+				if len(body) != size {
+					t.Errorf("%d bytes", len(body))
+				}
+			})
+			if took := clock.Elapsed(); took > 10*time.Second { // netstack waits for its timer after it has heard
+				t.Errorf("it took %v, so that the server has not heard the MTU", took)
+			}
+		})
+	}
+}
+
 func TestUDP(t *testing.T) {
 	times(t, func(t *testing.T, o Options, run func(func())) {
 		l := New(t, o)

@@ -38,11 +38,16 @@ type Packet struct {
 	Time      time.Time // a Writer's: if zero, now
 	Interface int       // as Writer.AddInterface or Reader.Interface numbers them
 	Direction Direction
-	Length    int      // bytes of the packet; a Writer's: if zero, len(Data)
-	Data      []byte   // its first bytes, from the IP header on
-	MSS       int      // of a TCP super-packet: payload bytes of each segment that it becomes on a wire; not in files
-	Comments  []string // of which each is cut to MaxComment bytes when written
-	Lost      uint64   // packets that are missing before this one
+	Length    int    // bytes of the packet; a Writer's: if zero, len(Data)
+	Data      []byte // its first bytes, from the IP header on
+	MSS       int    // of a TCP super-packet: payload bytes of each segment that it becomes on a wire; not in files
+
+	// What was left to a device when the packet was captured. A Writer sets them itself of packets that show it.
+	NoChecksum bool // its TCP or UDP checksum is not there yet: it has the pseudo-header's sum
+	Super      bool // it stands for several TCP segments
+
+	Comments []string // of which each is cut to MaxComment bytes when written
+	Lost     uint64   // packets that are missing before this one
 }
 
 // MaxComment is how many bytes a comment may have: pcapng counts them in 16 bits, and pads them to a multiple of four.

@@ -72,6 +72,8 @@ func (e *Endpoint) capture(pkt *stack.PacketBuffer, d Direction) {
 	packets := []Packet{p}
 	if e.w.cfg.Segments {
 		packets = p.wire(pkt.GSOOptions)
+	} else {
+		packets[0].mark(pkt.GSOOptions)
 	}
 	_ = e.w.writeAll(packets) // the Writer keeps the error
 }

@@ -18,6 +18,7 @@ import (
 
 // TestWrap captures a transfer of a megabyte over an in-memory link, cut into segments and as it crossed.
 func TestWrap(t *testing.T) {
+	t.Parallel()
 	for _, segments := range []bool{false, true} {
 		var buf bytes.Buffer
 		w := NewWriter(&buf, Config{Segments: segments})
@@ -87,6 +88,9 @@ func TestWrap(t *testing.T) {
 				t.Errorf("%s: %v", d, d.Verify())
 			}
 			largest = max(largest, len(p.Data))
+			if p.Super != (len(p.Data) > 1500) || p.Super && !p.NoChecksum || p.NoChecksum && d.Verify() == nil {
+				t.Errorf("%s of %d bytes: super-packet %v, without checksum %v", d, len(p.Data), p.Super, p.NoChecksum)
+			}
 		}
 		if carried < 1<<20 {
 			t.Errorf("the capture has %d bytes of payload", carried)

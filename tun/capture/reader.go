@@ -2,39 +2,55 @@ package capture
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
-
-	"github.com/gopacket/gopacket"
-	"github.com/gopacket/gopacket/layers"
-	"github.com/gopacket/gopacket/pcapgo"
 )
 
 // Reader reads the IP packets of a pcapng or pcap file. What is not IP, such as ARP, is counted and passed over.
-// Its memory is bounded by the size of one packet and by what the file says of its interfaces.
+// Its memory is bounded by the size of one block and by what the file says of its interfaces.
 type Reader struct {
-	ng    *pcapgo.NgReader // one of the two is nil
-	plain *pcapgo.Reader
+	file interface{ next() (frame, error) }
 
-	section int // of the file, from 0
 	ifaces  []Interface
-	numbers map[[2]int]int // of interfaces, by section and their number there
-	ready   []Packet       // comments that came before a packet
-	ahead   *Packet        // the packet after these
+	ready   []Packet // the next, in order
 	err     error
 	notIP   int
 	lost    uint64         // as packets tell
 	dropped map[int]uint64 // as interface statistics tell, by interface
 }
 
-// Magic numbers at the start of files.
-const (
-	magicPcapng = 0x0a0d0d0a
-	magicGzip   = 0x1f8b
-)
+// frame is what a block or record tells of: a packet, or statistics.
+type frame struct {
+	from     *source
+	time     time.Time
+	data     []byte
+	length   int
+	flags    uint32
+	comments []string
+	lost     uint64
+
+	statistics, counted bool // it is no packet; lost counts all that the interface has lost
+}
+
+// fill takes the packet from b, which has the rest of a block, and returns what comes after it.
+func (f *frame) fill(b []byte, size, length uint32) (rest []byte, err error) {
+	if size > maxPacket {
+		return nil, fmt.Errorf("a packet of %d bytes: want no more than %d", size, maxPacket)
+	}
+	if int(size) > len(b) {
+		return nil, fmt.Errorf("a packet of %d bytes in a block that has %d left", size, len(b))
+	}
+	f.data, f.length = bytes.Clone(b[:size]), int(min(max(length, size), math.MaxInt32))
+	return b[min(len(b), int(size+3)&^3):], nil
+}
+
+// Magic numbers at the start of compressed files.
+const magicGzip = 0x1f8b
 
 // NewReader reads the start of a file. The error says what the file is not.
 func NewReader(r io.Reader) (*Reader, error) {
@@ -46,19 +62,14 @@ func NewReader(r io.Reader) (*Reader, error) {
 		}
 		return nil, fmt.Errorf("capture: %w", err)
 	}
-	c := &Reader{numbers: map[[2]int]int{}, dropped: map[int]uint64{}}
+	c := &Reader{dropped: map[int]uint64{}}
 	switch {
 	case binary.BigEndian.Uint16(magic) == magicGzip:
 		return nil, errors.New("capture: the file is compressed: gunzip it first")
-	case binary.BigEndian.Uint32(magic) == magicPcapng:
-		c.ng, err = pcapgo.NewNgReader(br, pcapgo.NgReaderOptions{
-			WantMixedLinkType:  true,
-			SkipUnknownVersion: true,
-			SectionEndCallback: func([]pcapgo.NgInterface, pcapgo.NgSectionInfo) { c.section++ },
-			StatisticsCallback: c.statistics,
-		})
+	case binary.BigEndian.Uint32(magic) == blockSection:
+		c.file, err = newNgFile(br)
 	default:
-		c.plain, err = pcapgo.NewReader(br)
+		c.file, err = newPcapFile(br)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("capture: this is no pcapng or pcap file: %w", err)
@@ -66,32 +77,13 @@ func NewReader(r io.Reader) (*Reader, error) {
 	return c, nil
 }
 
-// statistics keeps the comment of an interface statistics block.
-func (r *Reader) statistics(i int, s pcapgo.NgInterfaceStatistics) {
-	if s.PacketsDropped != pcapgo.NgNoValue64 {
-		r.dropped[r.number(i)] = s.PacketsDropped
-	}
-	if s.Comment != "" {
-		r.ready = append(r.ready, Packet{Time: s.LastUpdate, Interface: r.number(i), Comments: []string{s.Comment}})
-	}
-}
-
 // number is the number of an interface among those of the whole file.
-func (r *Reader) number(i int) int {
-	key := [2]int{r.section, i}
-	n, ok := r.numbers[key]
-	if !ok {
-		n = len(r.ifaces)
-		r.numbers[key] = n
-		var known Interface
-		if r.ng != nil {
-			if ng, err := r.ng.Interface(i); err == nil {
-				known = Interface{Name: ng.Name, Description: ng.Description}
-			}
-		}
-		r.ifaces = append(r.ifaces, known)
+func (r *Reader) number(s *source) int {
+	if s.number < 0 {
+		s.number = len(r.ifaces)
+		r.ifaces = append(r.ifaces, s.Interface)
 	}
-	return n
+	return s.number
 }
 
 // Interfaces returns those that packets were found of, so far.
@@ -112,78 +104,72 @@ func (r *Reader) Lost() uint64 {
 // Next returns the next packet; it belongs to the caller. A Packet with no Data is a comment that belongs to no
 // packet. At the end the error is io.EOF; of a file that was cut off it is io.ErrUnexpectedEOF.
 func (r *Reader) Next() (Packet, error) {
-	for {
-		if len(r.ready) > 0 {
-			p := r.ready[0]
-			r.ready = r.ready[1:]
-			return p, nil
-		}
-		if r.ahead != nil {
-			p := *r.ahead
-			r.ahead = nil
-			return p, nil
-		}
+	for len(r.ready) == 0 {
 		if r.err != nil {
 			return Packet{}, r.err
 		}
 		r.read()
 	}
+	p := r.ready[0]
+	r.ready = r.ready[1:]
+	return p, nil
 }
 
-// read reads up to the next packet, and keeps it and the comments on the way.
+// read reads what comes next in the file.
 func (r *Reader) read() {
-	var (
-		data []byte
-		ci   gopacket.CaptureInfo
-		opts pcapgo.NgPacketOptions
-		link layers.LinkType
-		err  error
-	)
-	if r.ng != nil {
-		data, ci, opts, err = r.ng.ReadPacketDataWithOptions()
-		if err == nil {
-			link, _ = ci.AncillaryData[0].(layers.LinkType)
-		}
-	} else {
-		data, ci, err = r.plain.ReadPacketData()
-		link = r.plain.LinkType()
-	}
-	if err != nil {
+	f, err := r.file.next()
+	switch {
+	case err == io.EOF:
 		r.err = err
-		if err != io.EOF {
-			r.err = fmt.Errorf("capture: %w", err)
+	case err != nil:
+		r.err = fmt.Errorf("capture: %w", err)
+	case f.statistics:
+		if f.counted {
+			r.dropped[r.number(f.from)] = f.lost
 		}
-		return
+		for _, c := range f.comments {
+			r.ready = append(r.ready, Packet{Time: f.time, Interface: r.number(f.from), Comments: []string{c}})
+		}
+	default:
+		r.packet(f)
 	}
-	ip, d, ok := ipPacket(link, data)
+}
+
+func (r *Reader) packet(f frame) {
+	r.lost += f.lost
+	ip, d, ok := ipPacket(f.from.link, f.data)
 	if !ok {
 		r.notIP++
 		return
 	}
-	p := Packet{
-		Time: ci.Timestamp, Interface: r.number(ci.InterfaceIndex), Direction: d,
-		Length: max(ci.Length-(len(data)-len(ip)), len(ip)), Data: ip, Comments: opts.Comments,
+	switch f.flags & flagDirection {
+	case flagInbound:
+		d = In
+	case flagOutbound:
+		d = Out
 	}
-	if opts.Flags != nil {
-		switch opts.Flags.Direction {
-		case pcapgo.NgEpbFlagDirectionInbound:
-			p.Direction = In
-		case pcapgo.NgEpbFlagDirectionOutbound:
-			p.Direction = Out
-		}
-	}
-	if opts.DropCount != nil {
-		p.Lost = *opts.DropCount
-		r.lost += p.Lost
-	}
-	if p.Time.Before(time.Unix(0, 0)) {
-		p.Time = time.Unix(0, 0).UTC() // simple packet blocks have none
-	}
-	r.ahead = &p
+	r.ready = append(r.ready, Packet{
+		Time: f.time, Interface: r.number(f.from), Direction: d, Length: max(f.length-(len(f.data)-len(ip)), len(ip)), Data: ip,
+		NoChecksum: f.flags&flagNoChecksum != 0, Super: f.flags&flagSegmentable != 0, Comments: f.comments, Lost: f.lost,
+	})
 }
 
-// linkRawBSD is DLT_RAW, which some write in place of LINKTYPE_RAW (www.tcpdump.org/linktypes.html).
-const linkRawBSD = 12
+// linkType is what frames begin with (www.tcpdump.org/linktypes.html).
+type linkType uint32
+
+// The link types that carry IP and that are read here. Some write a system's own number for a raw link.
+const (
+	linkNull      linkType = 0
+	linkEthernet  linkType = 1
+	linkRawBSD    linkType = 12
+	linkRawOther  linkType = 14
+	linkRaw       linkType = 101
+	linkLoop      linkType = 108
+	linkLinuxSLL  linkType = 113
+	linkIPv4      linkType = 228
+	linkIPv6      linkType = 229
+	linkLinuxSLL2 linkType = 276
+)
 
 // EtherTypes (IEEE 802, RFC 9542).
 const (
@@ -197,16 +183,16 @@ const (
 const packetOutgoing = 4
 
 // ipPacket finds the IP packet in a frame, and the direction where the frame has it.
-func ipPacket(link layers.LinkType, b []byte) (ip []byte, d Direction, ok bool) {
+func ipPacket(link linkType, b []byte) (ip []byte, d Direction, ok bool) {
 	proto := uint16(0)
 	switch link {
-	case layers.LinkTypeRaw, linkRawBSD, layers.LinkTypeIPv4, layers.LinkTypeIPv6:
-	case layers.LinkTypeNull, layers.LinkTypeLoop:
+	case linkRaw, linkRawBSD, linkRawOther, linkIPv4, linkIPv6:
+	case linkNull, linkLoop:
 		if len(b) < 4 {
 			return nil, 0, false
 		}
 		b = b[4:]
-	case layers.LinkTypeEthernet:
+	case linkEthernet:
 		at := 12
 		for len(b) >= at+2 {
 			if proto = binary.BigEndian.Uint16(b[at:]); proto != etherVLAN && proto != etherQinQ {
@@ -218,9 +204,9 @@ func ipPacket(link layers.LinkType, b []byte) (ip []byte, d Direction, ok bool) 
 			return nil, 0, false
 		}
 		b = b[at+2:]
-	case layers.LinkTypeLinuxSLL, layers.LinkTypeLinuxSLL2:
+	case linkLinuxSLL, linkLinuxSLL2:
 		size, protoAt, typeAt := 16, 14, 1
-		if link == layers.LinkTypeLinuxSLL2 {
+		if link == linkLinuxSLL2 {
 			size, protoAt, typeAt = 20, 0, 10
 		}
 		if len(b) < size {

@@ -28,7 +28,7 @@ func TestForeignFiles(t *testing.T) {
 		dir   Direction
 	}{
 		{"raw", layers.LinkTypeRaw, ip, ip, Unknown},
-		{"DLT_RAW", linkRawBSD, ip6, ip6, Unknown},
+		{"DLT_RAW", layers.LinkType(linkRawBSD), ip6, ip6, Unknown},
 		{"Ethernet", layers.LinkTypeEthernet, frame(macs+"\x08\x00", ip), ip, Unknown},
 		{"Ethernet, VLAN", layers.LinkTypeEthernet, frame(macs+"\x81\x00\x00\x07\x86\xdd", ip6), ip6, Unknown},
 		{"ARP", layers.LinkTypeEthernet, frame(macs+"\x08\x06", ip), nil, 0},

@@ -80,7 +80,7 @@ func (w *Writer) next() error {
 	if err := w.finish(); err != nil {
 		return err
 	}
-	w.ng = nil
+	w.headed = false
 	if err := w.open(); err != nil {
 		return err
 	}

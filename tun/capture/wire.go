@@ -25,16 +25,30 @@ func (p Packet) wire(gso stack.GSO) []Packet {
 	}
 	var all []Packet
 	for _, b := range segment.Packets(append([]byte(nil), p.Data...), gso) { // which it changes
-		p.Data, p.Length, p.MSS = b, len(b), 0
+		p.Data, p.Length, p.MSS, p.NoChecksum, p.Super = b, len(b), 0, false, false
 		all = append(all, p)
 		p.Lost = 0
 	}
 	return all
 }
 
+// mark says what is left to be done for p, as gso has it.
+func (p *Packet) mark(gso stack.GSO) {
+	p.NoChecksum = p.NoChecksum || gso.NeedsCsum
+	l4 := int(gso.L3HdrLen)
+	if gso.Type == stack.GSONone || len(p.Data) < l4+header.TCPMinimumSize {
+		return
+	}
+	headers := l4 + int(header.TCP(p.Data[l4:]).DataOffset())
+	p.Super = p.Super || max(p.Length, len(p.Data)) > headers+int(gso.MSS)
+}
+
 // gso finds out what is left to be done for a packet, as netstack would say it. A checksum that is left to a device
 // is the sum over the pseudo-header alone, and as such wrong.
 func (p Packet) gso() (gso stack.GSO) {
+	if p.Length > len(p.Data) {
+		return p.cutGSO()
+	}
 	decoded, err := packet.Parse(p.Data)
 	if err != nil || decoded.Frag.Fragmented() || decoded.TCP == nil && decoded.UDP == nil {
 		return gso
@@ -59,5 +73,18 @@ func (p Packet) gso() (gso stack.GSO) {
 		}
 	}
 	gso.NeedsCsum, gso.L3HdrLen, gso.CsumOffset, gso.MSS = true, uint16(l4), uint16(sumAt), uint16(p.MSS)
+	return gso
+}
+
+// cutGSO is gso for a packet of which only the start is there: whether its checksum is right cannot be known, but
+// who gave it an MSS knew it for a super-packet.
+func (p Packet) cutGSO() stack.GSO {
+	if p.MSS == 0 || len(p.Data) == 0 {
+		return stack.GSO{}
+	}
+	gso := stack.GSO{NeedsCsum: true, Type: stack.GSOTCPv4, L3HdrLen: uint16(p.Data[0]&0xf) * 4, MSS: uint16(p.MSS)}
+	if p.Data[0]>>4 == header.IPv6Version {
+		gso.Type, gso.L3HdrLen = stack.GSOTCPv6, header.IPv6MinimumSize
+	}
 	return gso
 }

@@ -11,9 +11,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/gopacket/gopacket"
-	"github.com/gopacket/gopacket/layers"
-	"github.com/gopacket/gopacket/pcapgo"
 	"gvisor.dev/gvisor/pkg/tcpip"
 )
 
@@ -58,7 +55,8 @@ type Writer struct {
 	rotate *rotation // nil: one stream
 
 	mu     sync.Mutex
-	ng     *pcapgo.NgWriter // nil until there is an interface; emptied into out after each block
+	headed bool   // the file in hand has its header
+	blocks blocks // reused; emptied into out after each block
 	out    output
 	ifaces []ifaceState
 	stats  Stats
@@ -135,23 +133,24 @@ func (w *Writer) done(err error) error {
 }
 
 // describe writes an interface's description, and before the first one the file's header.
-func (w *Writer) describe(i int) (err error) {
-	ng := pcapgo.NgInterface{
-		Name: w.ifaces[i].Name, Description: w.ifaces[i].Description, OS: runtime.GOOS,
-		LinkType: layers.LinkTypeRaw, SnapLength: uint32(max(w.cfg.SnapLen, 0)),
+func (w *Writer) describe(i int) error {
+	if !w.headed {
+		w.headed = true
+		w.blocks.section(runtime.GOARCH, runtime.GOOS, w.cfg.Application)
 	}
-	if w.ng != nil {
-		if _, err = w.ng.AddInterface(ng); err == nil {
-			err = w.ng.Flush()
-		}
-		return err
-	}
-	w.ng, err = pcapgo.NewNgWriterInterface(&w.out, ng, pcapgo.NgWriterOptions{SectionInfo: pcapgo.NgSectionInfo{
-		Hardware: runtime.GOARCH, OS: runtime.GOOS, Application: w.cfg.Application,
-	}})
-	if err == nil {
-		err = w.ng.Flush()
-	}
+	w.blocks.begin(blockInterface, uint32(linkRaw), uint32(max(w.cfg.SnapLen, 0)))
+	w.blocks.text(optionName, w.ifaces[i].Name)
+	w.blocks.text(optionDescription, w.ifaces[i].Description)
+	w.blocks.text(optionSystem, runtime.GOOS)
+	w.blocks.option(optionResolution, []byte{9}) // nanoseconds
+	w.blocks.end()
+	return w.emit()
+}
+
+// emit writes the blocks in hand.
+func (w *Writer) emit() error {
+	_, err := w.out.Write(w.blocks.b)
+	w.blocks.b = w.blocks.b[:0]
 	return err
 }
 
@@ -160,6 +159,7 @@ func (w *Writer) WritePacket(p Packet) error {
 	if w.cfg.Segments {
 		return w.writeAll(p.Wire())
 	}
+	p.mark(p.gso())
 	return w.writeAll([]Packet{p})
 }
 
@@ -208,31 +208,42 @@ func (w *Writer) write(p Packet) error {
 	if w.began.IsZero() {
 		w.began = p.Time
 	}
-	length := max(p.Length, len(p.Data))
-	var opts pcapgo.NgPacketOptions
-	for _, c := range p.Comments {
-		opts.Comments = append(opts.Comments, cutText(c, MaxComment))
-	}
-	switch p.Direction {
-	case In:
-		opts.Flags = &pcapgo.NgEpbFlags{Direction: pcapgo.NgEpbFlagDirectionInbound}
-	case Out:
-		opts.Flags = &pcapgo.NgEpbFlags{Direction: pcapgo.NgEpbFlagDirectionOutbound}
-	}
-	if p.Lost > 0 {
-		opts.DropCount = &p.Lost
-	}
 	i := &w.ifaces[p.Interface]
 	i.packets++
 	i.lost += p.Lost
 	w.stats.Packets++
 	w.stats.Lost += p.Lost
-	if err := w.ng.WritePacketWithOptions(gopacket.CaptureInfo{
-		Timestamp: p.Time, CaptureLength: len(data), Length: length, InterfaceIndex: p.Interface,
-	}, data, opts); err != nil {
-		return err
+	high, low := stamp(p.Time)
+	w.blocks.begin(blockEnhanced, uint32(p.Interface), high, low, uint32(len(data)), uint32(max(p.Length, len(p.Data))))
+	w.blocks.bytes(data)
+	for _, c := range p.Comments {
+		w.blocks.option(optionComment, []byte(cutText(c, MaxComment)))
 	}
-	return w.ng.Flush()
+	if flags := p.flags(); flags != 0 {
+		w.blocks.option(optionFlags, binary.LittleEndian.AppendUint32(nil, flags))
+	}
+	if p.Lost > 0 {
+		w.blocks.option(optionDropCount, binary.LittleEndian.AppendUint64(nil, p.Lost))
+	}
+	w.blocks.end()
+	return w.emit()
+}
+
+// flags are the packet's flags in a file.
+func (p *Packet) flags() (f uint32) {
+	switch p.Direction {
+	case In:
+		f = flagInbound
+	case Out:
+		f = flagOutbound
+	}
+	if p.NoChecksum {
+		f |= flagNoChecksum
+	}
+	if p.Super {
+		f |= flagSegmentable
+	}
+	return f
 }
 
 // packetSize is an upper bound of the bytes of a packet in a file.
@@ -263,10 +274,10 @@ func (w *Writer) Comment(at time.Time, text string) error {
 	if err := w.usable(); err != nil {
 		return err
 	}
-	if w.ng == nil {
+	if !w.headed {
 		return errors.New("capture: a comment needs an interface")
 	}
-	return w.done(w.statistics(0, at, cutText(text, MaxComment)))
+	return w.done(w.statistics(0, at, text))
 }
 
 // Lost adds to the count of packets that were lost before they came here; it is told at the end of the file.
@@ -279,37 +290,15 @@ func (w *Writer) Lost(n uint64) {
 	w.stats.Lost += n
 }
 
-// Codes of draft-ietf-opsawg-pcapng section 4.6, the interface statistics block, and of its options.
-const (
-	blockStatistics = 5
-	optionComment   = 1
-	optionReceived  = 4 // isb_ifrecv
-	optionDropped   = 5 // isb_ifdrop
-)
-
-// statistics writes an interface statistics block. pcapgo's own has no comment.
+// statistics writes an interface statistics block.
 func (w *Writer) statistics(i int, at time.Time, comment string) error {
-	le := binary.LittleEndian
-	option := func(b []byte, code uint16, value []byte) []byte {
-		b = le.AppendUint16(le.AppendUint16(b, code), uint16(len(value)))
-		b = append(b, value...)
-		return append(b, make([]byte, -len(value)&3)...)
-	}
-	b := le.AppendUint32(nil, blockStatistics)
-	b = le.AppendUint32(b, 0) // its length, below
-	b = le.AppendUint32(b, uint32(i))
-	ns := uint64(at.UnixNano())
-	b = le.AppendUint32(le.AppendUint32(b, uint32(ns>>32)), uint32(ns))
-	if comment != "" {
-		b = option(b, optionComment, []byte(comment))
-	}
-	b = option(b, optionReceived, le.AppendUint64(nil, w.ifaces[i].packets+w.ifaces[i].lost))
-	b = option(b, optionDropped, le.AppendUint64(nil, w.ifaces[i].lost))
-	b = option(b, 0, nil)
-	size := uint32(len(b) + 4)
-	le.PutUint32(b[4:], size)
-	_, err := w.out.Write(le.AppendUint32(b, size))
-	return err
+	high, low := stamp(at)
+	w.blocks.begin(blockStatistics, uint32(i), high, low)
+	w.blocks.text(optionComment, comment)
+	w.blocks.option(optionReceived, binary.LittleEndian.AppendUint64(nil, w.ifaces[i].packets+w.ifaces[i].lost))
+	w.blocks.option(optionDroppedHere, binary.LittleEndian.AppendUint64(nil, w.ifaces[i].lost))
+	w.blocks.end()
+	return w.emit()
 }
 
 // Flush hands on what is buffered.
@@ -346,7 +335,7 @@ func (w *Writer) Close() error {
 // finish ends the file in hand.
 func (w *Writer) finish() error {
 	var errs []error
-	if w.err == nil && w.ng != nil {
+	if w.err == nil && w.headed {
 		now := w.cfg.Clock.Now()
 		for i := range w.ifaces {
 			errs = append(errs, w.statistics(i, now, ""))

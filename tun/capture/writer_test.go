@@ -32,7 +32,7 @@ func TestRoundTrip(t *testing.T) {
 	want := []Packet{
 		{Time: epoch, Interface: cat0, Direction: In, Length: 44, Data: tcpPacket(t, false, 1, 4)},
 		{Time: epoch.Add(1), Interface: lo, Direction: Out, Length: 64, Data: tcpPacket(t, true, 1, 4), Comments: []string{"route: rule 0 → table local", "two\nlines"}, Lost: 3},
-		{Time: epoch.Add(2), Interface: cat0, Length: 1040, Data: long[:100]},
+		{Time: epoch.Add(2), Interface: cat0, Length: 1040, Data: long[:100], NoChecksum: true, Super: true},
 		{Time: epoch.Add(3), Interface: cat0, Comments: []string{"no packet follows"}},
 	}
 	for _, p := range want[:2] {
@@ -40,7 +40,7 @@ func TestRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := w.WritePacket(Packet{Time: epoch.Add(2), Data: long}); err != nil {
+	if err := w.WritePacket(Packet{Time: epoch.Add(2), Data: long, MSS: 500}); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Comment(epoch.Add(3), "no packet follows"); err != nil {
@@ -70,6 +70,7 @@ func TestRoundTrip(t *testing.T) {
 
 // TestTshark: tshark reads everything that a capture has.
 func TestTshark(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, "tshark")
 	var buf bytes.Buffer
 	w := NewWriter(&buf, Config{})
@@ -99,6 +100,39 @@ func TestTshark(t *testing.T) {
 		"cat0|MTU 1500|1782907200.123456790|0x00000002|1|1",
 		"cat0|MTU 1500|1782907200.123456791||1|2",
 	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+// TestLeftToDevice: what was left to a device is in the flags of the packet, and nothing is of one that is complete.
+func TestLeftToDevice(t *testing.T) {
+	t.Parallel()
+	testenv.Require(t, "tshark")
+	whole := tcpPacket(t, true, 1, 3000)
+	var buf bytes.Buffer
+	w := NewWriter(&buf, Config{})
+	if _, err := w.AddInterface(Interface{Name: "cat0"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []Packet{
+		{Data: whole},
+		{Data: begun(whole)},
+		{Data: begun(whole), MSS: 1400},
+		{Data: begun(whole)[:100], Length: len(whole), MSS: 1400},
+		{Data: begun(whole), MSS: 3000}, // it is one segment
+		{Data: wrong(whole)},
+	} {
+		p.Time, p.Direction = epoch, Out
+		if err := w.WritePacket(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got := tshark(t, buf.Bytes(), "tcp", "frame.packet_flags")
+	want := [][]string{{"0x00000002"}, {"0x00000202"}, {"0x00000a02"}, {"0x00000a02"}, {"0x00000202"}, {"0x00000002"}}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
@@ -144,7 +178,7 @@ func TestWire(t *testing.T) {
 		} {
 			in := bytes.Clone(tt.in)
 			if got := (Packet{Data: in}).Wire(); len(got) != 1 || !bytes.Equal(got[0].Data, tt.want) {
-				t.Errorf("%s: %x, want %x", tt.name, got, tt.want)
+				t.Errorf("%s: %+v, want %x", tt.name, got, tt.want)
 			}
 			if !bytes.Equal(in, tt.in) {
 				t.Errorf("%s: the packet itself was changed", tt.name)

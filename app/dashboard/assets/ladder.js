@@ -320,7 +320,7 @@ export class Ladder {
     }
     const chosen = view.selected && [...this.drawn.values()].find((d) => d.row.e?.seq === view.selected);
     if (chosen) this.scroll.setAttribute('aria-activedescendant', chosen.g.id);
-    const { packets, received } = model.totals;
+    const { received } = model.totals, packets = model.counts(view.time)?.packets;
     text(this.countOut, packets ? `${count(packets)} packets${model.base ? `, the newest ${count(model.events.length)} events kept` : ''}` : '');
     this.empty.hidden = received > 0;
     if (!received) text(this.empty, 'Waiting for the first segment of this connection.');

@@ -23,8 +23,7 @@ const timeseq = new TimeSeq($('timeseq'), { onMoment: (t) => moment(t) });
 new Cwnd($('cwnd'));
 new RTT($('rtt'));
 const states = new States($('states'));
-new Controls($('link-overview'));
-new Controls($('link-connection'), { ofConnection: true });
+const controls = new Controls();
 $('timeseq-legend').append(...legend(signs));
 $('cwnd-legend').append(...legend(cwndSigns));
 $('rtt-legend').append(...legend(rttSigns));
@@ -102,6 +101,7 @@ function route() {
   $('connection').classList.remove('gone');
   $('conn-facts').replaceChildren();
   header.key = header.limit = undefined;
+  controls.place($(conn ? 'link-connection' : 'link-overview'), conn !== 0);
   $('scrubber').hidden = conn === 0;
   document.body.classList.toggle('with-scrubber', conn !== 0);
   $('capture').href = `api/capture?conn=${conn}`;
@@ -123,12 +123,13 @@ const header = every(100, () => {
   text(pill, state ?? '');
   pill.className = `state-pill ${String(state ?? '').toLowerCase()}`;
   if (!c) return;
+  const n = model.counts(view.time), or = (v, say = count) => (n ? say(v) : '–');
   const facts = [
     ['we are', c.role], ['fd', c.fd >= 0 ? c.fd : '–'],
     [c.closed === null ? 'age' : 'lasted', duration((c.closed === null ? Math.max(time, c.opened) : c.closed) - c.opened)],
-    ['received', bytes(c.rx)], ['sent', bytes(c.tx)], ['packets', count(c.packets)],
-    ['sent again', c.retrans ? h('span', { class: 'bad' }, `⟲ ${count(c.retrans)}`) : '0'],
-    ['lost', c.lost ? h('span', { class: 'bad' }, `✕ ${count(c.lost)}`) : '0'],
+    ['received', or(n?.rx, bytes)], ['sent', or(n?.tx, bytes)], ['packets', or(n?.packets)],
+    ['sent again', n?.retrans ? h('span', { class: 'bad' }, `⟲ ${count(n.retrans)}`) : or(0)],
+    ['lost', n?.lost ? h('span', { class: 'bad' }, `✕ ${count(n.lost)}`) : or(0)],
     ['RTT', m?.srtt ? `${duration(m.srtt)} ± ${duration(m.rttvar)}` : '–'], ['RTO', m?.rto ? duration(m.rto) : '–'],
     ['cwnd', m ? `${count(m.cwnd)} × ${count(m.mss)} B` : '–'], ['in flight', m ? bytes(m.inflight) : '–'], ['peer’s window', m ? bytes(m.snd_wnd) : '–'],
   ];

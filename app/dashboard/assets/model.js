@@ -41,6 +41,7 @@ class Model extends EventTarget {
     this.samples = [];
     this.states = [];
     this.totals = { received: 0, gaps: 0, packets: 0 };
+    this.counted = null;
     this.t0 = this.connection()?.opened ?? 0;
     this.began = false;
     this.tell('reset');
@@ -158,6 +159,37 @@ class Model extends EventTarget {
 
   /** sampleAt returns the last sample up to a time. */
   sampleAt(t) { return this.samples[after(this.samples, (m) => m.t <= t) - 1] ?? null; }
+
+  /**
+   * counts are what had happened on the connection up to a moment, or till now: packets, of those sent again, those
+   * that the link lost, bytes received and sent. They are counted from the events that all pictures show. Where some
+   * are missing, the server's own count stands for now, and of a moment before nothing is known: null.
+   */
+  counts(time = null) {
+    const c = this.connection();
+    if (this.base || this.totals.gaps || c?.partial) return time === null && c ? { packets: c.packets, retrans: c.retrans, lost: c.lost, rx: c.rx, tx: c.tx } : null;
+    const upTo = time === null ? this.events.length : after(this.events, (e) => e.t <= time + 1e-9);
+    if (!this.counted || this.counted.upTo > upTo || this.counted.of !== this.events) {
+      this.counted = { of: this.events, upTo: 0, packets: 0, retrans: 0, ack: 1, fin: Infinity, tx: 0, pieces: 0 };
+    }
+    const n = this.counted;
+    for (; n.upTo < upTo; n.upTo++) {
+      const e = this.events[n.upTo];
+      if (lost(e)) n.pieces++;
+      if (e.k !== 'p') continue;
+      n.packets++;
+      if (e.retransmit) n.retrans++;
+      if (e.out) {
+        if (e.plen) n.tx = Math.max(n.tx, e.rel.seq + e.plen - 1); // each byte counts once
+        if (e.flags.includes('.')) n.ack = Math.max(n.ack, e.rel.ack);
+      } else if (e.flags.includes('F')) {
+        n.fin = e.rel.seq + e.plen;
+      }
+    }
+    let whole = 0; // packets that turn out to be lost are noted late
+    for (let i = 0; i < upTo; i++) if (this.events[i].lost) whole++;
+    return { packets: n.packets, retrans: n.retrans, lost: n.pieces + whole, rx: n.ack - 1 - (n.ack > n.fin ? 1 : 0), tx: n.tx };
+  }
 
   /** sizes are what the bounds are about, for tests. */
   sizes() {
