@@ -49,7 +49,7 @@ var options = []struct {
 	{"rate", (*specParser).rate},
 	{"slot", (*specParser).slot},
 	{"limit", func(p *specParser) error {
-		n, _, err := value(p.words, wantN, true, readSize) // tc takes 10k for 10240
+		n, _, err := value(p.words, wantN, true, readLimit)
 		p.spec.Limit = n
 		if err == nil && n < 1 {
 			return p.refuseLast("want 1 packet or more")

@@ -249,6 +249,14 @@ func readInt(s string) (int, bool) {
 	return int(max(min(n, maxCount+1), -maxCount-1)), err == nil
 }
 
+// readLimit reads a number of packets. As tc does, it takes a size for one: 10k is 10240.
+func readLimit(s string) (int, bool) {
+	if n, ok := readInt(s); ok || strings.Trim(s, "0123456789") == "" {
+		return n, ok
+	}
+	return readSize(s)
+}
+
 func readSeed(s string) (uint64, bool) {
 	n, err := strconv.ParseUint(s, 10, 64)
 	return n, err == nil

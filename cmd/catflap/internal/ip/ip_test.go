@@ -70,7 +70,7 @@ func TestIPAbbreviations(t *testing.T) {
 	}{
 		{objects, "r", "route"}, {objects, "ro", "route"}, {objects, "ru", "rule"}, {objects, "a", "address"}, {objects, "l", "link"}, {objects, "rx", ""}, {objects, "", ""},
 		{ruleVerbs, "sh", "show"}, {ruleVerbs, "l", "show"}, {ruleVerbs, "d", "del"}, {ruleVerbs, "a", "add"},
-		{routeVerbs, "s", "show"}, {routeVerbs, "g", "get"}, {routeVerbs, "a", "add"}, {routeVerbs, "ap", "append"}, {routeVerbs, "r", "replace"}, {routeVerbs, "del", "del"}, {routeVerbs, "flush", ""},
+		{routeVerbs, "s", "show"}, {routeVerbs, "g", "get"}, {routeVerbs, "a", "add"}, {routeVerbs, "ap", "append"}, {routeVerbs, "r", "replace"}, {routeVerbs, "del", "del"}, {routeVerbs, "flush", "flush"}, {routeVerbs, "save", ""}, {objects, "n", "neighbor"},
 		{ruleWords, "pref", "priority"}, {ruleWords, "prio", "priority"}, {ruleWords, "fr", ""}, {ruleWords, "t", "table"},
 	} {
 		if got := words.Choose(tc.word, tc.from); got != tc.want {
