@@ -135,8 +135,12 @@ func runCapture(ctx context.Context, e *env, o captureOptions) (err error) {
 			err = cerr
 		}
 	}()
+	on := capture.Interface{Name: info.Dev, Description: describeDevice(info)}
+	if o.dev != tcpdump.AnyDevice && o.dev != info.Dev {
+		on = capture.Interface{Name: o.dev}
+	}
 	w, err := record.NewWriter(file, record.Config{
-		Interfaces: []capture.Interface{{Name: info.Dev, Description: describeDevice(info)}},
+		Interfaces: []capture.Interface{on},
 		Comments:   o.comments, Segments: o.segments,
 	})
 	if err != nil {
@@ -148,7 +152,7 @@ func runCapture(ctx context.Context, e *env, o captureOptions) (err error) {
 	}
 	packets, missing := uint64(0), uint64(0)
 	lost, err := follow(ctx, cl, kinds,
-		func() { fmt.Fprintln(e.stderr, "catflap: "+o.command+": capturing on "+info.Dev) },
+		func() { fmt.Fprintln(e.stderr, "catflap: "+o.command+": capturing on "+on.Name) },
 		func(ev *stack.Event, lost uint64) error {
 			w.Lost(lost)
 			if !tcpdump.OnDevice(ev, o.dev) || !want.Selects(ev) {
