@@ -34,7 +34,7 @@ test-race:
 
 .PHONY: test-whole
 test-whole: # the race detector makes these ten times as long: with it they do a part of their work
-	$(GO) test -timeout 20m -run '^(TestGoodput|TestDeterminism|TestIntegrity|TestLossyLink|TestMemoryIsBounded|TestPassSums|TestShortConnections|TestEgressGibibyte)$$' ./test/lab ./app/dashboard ./test/e2e
+	$(GO) test -timeout 20m -run '^(TestGoodput|TestDeterminism|TestIntegrity|TestLossyLink|TestMemoryIsBounded|TestPassSums|TestShortConnections|TestEgressGibibyte|TestForwardOffload)$$' ./test/lab ./app/dashboard ./test/e2e
 
 .PHONY: lint
 lint: ## gofmt, go vet on three systems, staticcheck

@@ -29,7 +29,7 @@ func wrongFlag(c *cobra.Command, err error) error {
 		}
 	})
 	if near := nearest("--"+unknown.GetSpecifiedName(), names); near != nil && len(unknown.GetSpecifiedName()) > 1 {
-		u.Remedy = "did you mean: " + strings.Join(near, ", ")
+		u.Remedy = "did you mean: " + strings.Join(near, ", ") + "? see: " + c.CommandPath() + " --help"
 	}
 	return u
 }
