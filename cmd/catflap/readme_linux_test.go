@@ -320,8 +320,9 @@ func readmeCapture(t *testing.T, b block) {
 	}
 	var script strings.Builder
 	script.WriteString("PATH=$PATH:$PWD\n")
+	wants := []string{"", "", "http://", "Flags [", "REMOTE"} // of the five commands' words
 	for i, c := range b.commands() {
-		shows := fmt.Sprintf("[ -s %d ]", i)
+		shows := fmt.Sprintf("grep -qF %s %d", quoted(wants[i]), i)
 		switch {
 		case strings.Contains(c.command, "wireshark"):
 			shows = "[ -s shark ]"
@@ -334,7 +335,7 @@ func readmeCapture(t *testing.T, b block) {
 		t.Fatal(err)
 	}
 	sh(t, dir, "catflap run -- sh -e session")
-	for i, want := range []string{"", "", "http://", "Flags [", "REMOTE"} {
+	for i, want := range wants {
 		if got, err := os.ReadFile(filepath.Join(dir, fmt.Sprint(i))); err != nil || !strings.Contains(string(got), want) {
 			t.Errorf("%s: no %q in %s", b.commands()[i].command, want, got)
 		}
